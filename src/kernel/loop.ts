@@ -12,6 +12,8 @@ export interface LoopOptions {
 }
 
 export interface Loop extends Service {
+  start(): void
+  stop(): Promise<void>
   /** Run now, or again at once if a run is under way. */
   ring(): void
   /** Milliseconds since the last run that succeeded, on the monotonic clock; undefined before the first. */

@@ -1,0 +1,135 @@
+import postgres from 'postgres'
+import { FleetError } from '../errors.ts'
+import { isUnavailable, sqlState } from './failure.ts'
+
+/** A pool or a transaction: a statement cannot tell which. */
+export type Sql = postgres.ISql<{}>
+
+export interface DatabaseOptions {
+  url: string
+  /** Shown in pg_stat_activity. */
+  name: string
+  max: number
+  /** Behind PgBouncer in transaction mode: no prepared statements, no settings in the start-up message. */
+  pooler: boolean
+  /** Every query ends by then, whatever the network does. */
+  deadlineMs: number
+  onDiscard?(reason: string): void
+}
+
+export interface Database {
+  /** One statement, or several that need no transaction. */
+  run<T>(work: (sql: Sql) => Promise<T>, deadlineMs?: number): Promise<T>
+  /** One transaction. */
+  begin<T>(work: (tx: Sql) => Promise<T>, deadlineMs?: number): Promise<T>
+  close(): Promise<void>
+}
+
+/** More callers than this per connection means that the database is not answering: say so at once. */
+const WAITING_PER_CONNECTION_MAX = 200
+
+/**
+ * postgres.js behind deadlines of our own. A query of postgres.js 3.4.9 on a half-open connection never returns
+ * (measured: pending after 8 s with statement_timeout, connect_timeout and keep_alive all at 1 to 2 s), so a
+ * query that overstays takes its whole pool with it, and the next one opens a new pool. `sql.reserve()` is
+ * not used anywhere: when its backend dies, the driver throws where nobody can catch it.
+ */
+export function connect(options: DatabaseOptions): Database {
+  const { max, deadlineMs } = options
+  let pool = open(options)
+  let waiting = 0
+  let closed = false
+
+  function discard(victim: postgres.Sql, reason: string) {
+    if (victim !== pool || closed) return
+    pool = open(options)
+    options.onDiscard?.(reason)
+    void victim.end({ timeout: 0 }).catch(() => {})
+  }
+
+  async function within<T>(limitMs: number, work: (sql: postgres.Sql) => Promise<T>): Promise<T> {
+    if (closed) throw new FleetError('not_running', 'This pod is shutting down.', { retryAfterSeconds: 1 })
+    if (waiting >= max * WAITING_PER_CONNECTION_MAX)
+      throw new FleetError('database_unavailable', 'Too many callers are waiting for the database.', {
+        retryAfterSeconds: 2,
+      })
+    const mine = pool
+    let timer: NodeJS.Timeout | undefined
+    const overdue = new Promise<never>((_, reject) => {
+      timer = setTimeout(() => {
+        reject(
+          new FleetError('database_unavailable', `The database did not answer within ${limitMs} ms.`, {
+            retryAfterSeconds: 2,
+          }),
+        )
+        discard(mine, `a query did not return within ${limitMs} ms`)
+      }, limitMs)
+    })
+    waiting++
+    try {
+      return await Promise.race([work(mine), overdue])
+    } finally {
+      waiting--
+      clearTimeout(timer)
+    }
+  }
+
+  return {
+    run: (work, limitMs = deadlineMs) => within(limitMs, work),
+    begin: (work, limitMs = deadlineMs) =>
+      // postgres.js types the result of begin as an unwrapped array of promises; ours is one promise.
+      within(limitMs, (sql) => sql.begin((tx) => work(tx)) as Promise<Awaited<ReturnType<typeof work>>>),
+    async close() {
+      closed = true
+      await pool.end({ timeout: 2 }).catch(() => {})
+    },
+  }
+}
+
+function open({ url, name, max, pooler, deadlineMs }: DatabaseOptions): postgres.Sql {
+  return postgres(url, {
+    max,
+    prepare: !pooler,
+    connect_timeout: Math.max(1, Math.ceil(deadlineMs / 2000)),
+    idle_timeout: 120,
+    // The driver's own back-off grows to 20 s; a database that is back must be found at once.
+    backoff: (attempt) => Math.min(0.05 * 2 ** attempt, 1) * (0.5 + Math.random()),
+    onnotice: () => {},
+    connection: pooler
+      ? { application_name: name }
+      : {
+          application_name: name,
+          // The server ends a slow statement before our deadline does: the connection then survives it.
+          statement_timeout: Math.max(1000, deadlineMs - 1000),
+          lock_timeout: Math.max(1000, deadlineMs - 2000),
+          // A pod frozen inside a transaction would hide steps from everybody (SKIP LOCKED skips them).
+          idle_in_transaction_session_timeout: 10_000,
+        },
+  })
+}
+
+/** Repeats a transaction that lost a race which Postgres asks to repeat: serialization failure or deadlock. */
+export async function repeatOnConflict<T>(work: () => Promise<T>, timesMax = 4): Promise<T> {
+  for (let time = 1; ; time++) {
+    try {
+      return await work()
+    } catch (error) {
+      const state = sqlState(error)
+      if ((state !== '40001' && state !== '40P01') || time >= timesMax) throw error
+    }
+  }
+}
+
+/** Asks until the database answers or the limit is reached; for a pod that starts before its database does. */
+export async function awaitDatabase(database: Database, limitMs: number, onWait: (error: unknown) => void) {
+  const until = performance.now() + limitMs
+  for (let restMs = 250; ; restMs = Math.min(restMs * 2, 4000)) {
+    try {
+      return await database.run((sql) => sql`/* db.hello */ select 1`)
+    } catch (error) {
+      if (!isUnavailable(error) || performance.now() + restMs > until) throw error
+      onWait(error)
+      await new Promise((resolve) => setTimeout(resolve, restMs))
+    }
+  }
+}

@@ -1,0 +1,48 @@
+import { FleetError } from '../errors.ts'
+import type { Database } from './connect.ts'
+
+/** The SQLSTATE or the driver's code of a failure; undefined for anything that is not one. */
+export const sqlState = (error: unknown): string | undefined => {
+  const code = (error as { code?: unknown } | null)?.code
+  return typeof code === 'string' ? code : undefined
+}
+
+/** Classes and codes that say: not now. 08 connection, 57P shutdown, 53 resources, 25006 read-only. */
+const UNAVAILABLE =
+  /^(08...|57P0[1-5]|53[1-4]0.|25006|CONNECTION_.*|CONNECT_TIMEOUT|ECONN.*|ENOTFOUND|EAI_AGAIN|EPIPE|ETIMEDOUT|EHOSTUNREACH|ENETUNREACH|55P03|57014)$/
+
+export const isUnavailable = (error: unknown): boolean => {
+  if (error instanceof FleetError) return error.code === 'database_unavailable'
+  if (error instanceof AggregateError) return error.errors.some(isUnavailable)
+  return UNAVAILABLE.test(sqlState(error) ?? '')
+}
+
+/** A failure of the driver or of Postgres, in our words; anything else as it was. */
+export function inOurWords(error: unknown): unknown {
+  if (error instanceof FleetError) return error
+  if (isUnavailable(error))
+    return new FleetError('database_unavailable', 'The database cannot be reached just now. Try again shortly.', {
+      retryAfterSeconds: 2,
+      cause: error,
+    })
+  const state = sqlState(error)
+  if (state !== undefined && /^[0-9A-Z]{5}$/.test(state))
+    return new FleetError('database_error', 'The database refused the operation.', { cause: error })
+  return error
+}
+
+/** The same database, its failures in our words: for callers whose errors go to people. */
+export function inWords(database: Database): Database {
+  const told = async <T>(work: Promise<T>): Promise<T> => {
+    try {
+      return await work
+    } catch (error) {
+      throw inOurWords(error)
+    }
+  }
+  return {
+    run: (work, limitMs) => told(database.run(work, limitMs)),
+    begin: (work, limitMs) => told(database.begin(work, limitMs)),
+    close: () => database.close(),
+  }
+}

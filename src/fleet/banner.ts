@@ -1,0 +1,46 @@
+import { relative } from 'node:path'
+import type { Config } from '../config.ts'
+import type { LocalPostgres } from '../db/local/start.ts'
+import { durationText } from '../kernel/duration.ts'
+import { VERSION, type Pod } from './start-pod.ts'
+
+export interface BannerFacts {
+  config: Config
+  pod: Pod
+  local: LocalPostgres | undefined
+  startMs: number
+}
+
+/** What a newcomer sees first: what was started, where it lies, and a line that works when it is pasted. */
+export function banner({ config, pod, local, startMs }: BannerFacts): string {
+  const { host, port } = pod.address
+  const url = `http://${host.includes(':') ? `[${host}]` : host === '0.0.0.0' ? '127.0.0.1' : host}:${port}`
+  const token = config.tokens.length > 0 ? ` -H 'authorization: Bearer <token>'` : ''
+  const types = pod.types.length > 0 ? pod.types.join(', ') : 'none: set FLEET_Q_HANDLERS to a folder of yours'
+  const lines = [
+    '',
+    `  fleet-q ${VERSION}   node ${process.versions.node}   up in ${durationText(startMs)}`,
+    '',
+    `  database   ${databaseLine(local)}`,
+    `  schema     fleet_q, ${pod.migrated.length > 0 ? `brought up to date (${pod.migrated.length} migrations)` : 'up to date'}`,
+    `  pod        ${pod.id}, ${pod.capacity} slots`,
+    `  steps      ${types}`,
+    `  API        ${url}      reference: ${url}/docs`,
+    '',
+    '  Try:',
+    `    curl -X POST ${url}/submit${token} -H 'content-type: application/json' -d '{"type":"hello_world","args":{"name":"Ada"}}'`,
+    '',
+    `  Ctrl-C stops this pod${local ? '; the data is kept' : ''}.`,
+    '',
+  ]
+  return `${lines.join('\n')}\n`
+}
+
+function databaseLine(local: LocalPostgres | undefined): string {
+  if (!local) return 'yours (DATABASE_URL)'
+  const shown = relative(process.cwd(), local.dataDir)
+  const where = shown.startsWith('..') ? local.dataDir : `./${shown}`
+  return local.started
+    ? `Postgres ${local.version} of its own, started in ${where} (${durationText(local.startMs)}); for development: set DATABASE_URL to use yours`
+    : `Postgres ${local.version} in ${where}, shared with a pod that runs already`
+}

@@ -1,0 +1,72 @@
+import { loadConfig, type Config } from '../config.ts'
+import { startLocalPostgres, type LocalPostgres } from '../db/local/start.ts'
+import { createLog, type Log } from '../kernel/log.ts'
+import { prettyLines } from '../kernel/pretty.ts'
+import type { StepDefinition } from '../step/handler.ts'
+import { banner } from './banner.ts'
+import { gatherSteps } from './gather-steps.ts'
+import { startPod, type Pod } from './start-pod.ts'
+
+/** A crashed pod that cannot even say so in this time is ended all the same. */
+const CRASH_LIMIT_MS = 3000
+
+/** A pod as a process: from the environment to the exit code. Never throws for what a person can mend. */
+export async function runPod(env: Record<string, string | undefined>, inCode: StepDefinition[] = []): Promise<void> {
+  const config = loadConfig(env)
+  const log = logOf(config)
+  const startedAt = performance.now()
+  const local = config.databaseUrl ? undefined : await startLocalPostgres({ dataDir: config.dataDir })
+  let pod: Pod
+  try {
+    pod = await startPod({
+      config,
+      databaseUrl: local?.url ?? config.databaseUrl,
+      steps: await gatherSteps(config, inCode, local !== undefined),
+      log,
+      onFenced: () => process.exit(1),
+    })
+  } catch (error) {
+    await local?.stop()
+    throw error
+  }
+  if (isPretty(config)) process.stdout.write(banner({ config, pod, local, startMs: performance.now() - startedAt }))
+  else log.info({ pod: pod.id, ...pod.address, database: local ? 'local' : 'given' }, 'this pod is up')
+  endOnSignals(pod, local, log)
+}
+
+function endOnSignals(pod: Pod, local: LocalPostgres | undefined, log: Log) {
+  let ending = false
+  const end = (signal: NodeJS.Signals) => {
+    if (ending) {
+      // Asked twice: a person who will not wait. What is held is recovered by the others.
+      if (signal === 'SIGINT') process.exit(130)
+      return
+    }
+    ending = true
+    log.info({ signal }, 'stopping: no new steps; those that run may finish')
+    pod
+      .stop(`stopped by ${signal}`)
+      .then(() => local?.stop())
+      .then(
+        () => process.exit(0),
+        (error: unknown) => {
+          log.error({ err: error }, 'the stop was not clean')
+          process.exit(1)
+        },
+      )
+  }
+  process.on('SIGTERM', end)
+  process.on('SIGINT', end)
+  const crash = (error: unknown) => {
+    setTimeout(() => process.exit(1), CRASH_LIMIT_MS)
+    void pod.crash(error).finally(() => process.exit(1))
+  }
+  process.on('uncaughtException', crash)
+  process.on('unhandledRejection', crash)
+}
+
+const isPretty = (config: Config) =>
+  config.logFormat === 'pretty' || (config.logFormat === 'auto' && process.stdout.isTTY)
+
+export const logOf = (config: Config): Log =>
+  createLog(config.logLevel, isPretty(config) ? prettyLines(process.stdout) : undefined)

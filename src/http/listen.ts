@@ -1,0 +1,96 @@
+import { createServer } from 'node:http'
+import type { Duplex } from 'node:stream'
+import { getRequestListener } from '@hono/node-server'
+import type { Hono } from 'hono'
+import { FleetError } from '../errors.ts'
+import type { AppEnv } from './bind.ts'
+import { failureOf } from './problem.ts'
+import { SECURE_HEADERS } from './respond.ts'
+
+/** Node's own are 60 s, 300 s and no bound at all: room for 2,000 sockets that send a byte every ten seconds. */
+const LIMITS = {
+  headersTimeout: 10_000,
+  requestTimeout: 30_000,
+  keepAliveTimeout: 5000,
+  connectionsCheckingInterval: 5000,
+}
+const CONNECTIONS_MAX = 5000
+
+export interface Listening {
+  /** The one that was taken where 0 was asked for. */
+  port: number
+  /** No new requests; those under way get graceMs, then their connections are cut. */
+  close(options: { graceMs: number }): Promise<void>
+}
+
+export async function serveHttp(
+  app: Hono<AppEnv>,
+  { host, port }: { host: string; port: number },
+): Promise<Listening> {
+  const listener = getRequestListener(app.fetch, { errorHandler: refuseMalformed })
+  const server = createServer(LIMITS, (incoming, outgoing) => void listener(incoming, outgoing))
+  server.maxConnections = CONNECTIONS_MAX
+  server.on('clientError', answerBroken)
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', (error) => reject(cannotListen(error, host, port)))
+    server.listen(port, host, resolve)
+  })
+  const address = server.address()
+  return {
+    port: typeof address === 'object' && address !== null ? address.port : port,
+    close: ({ graceMs }) =>
+      new Promise((resolve) => {
+        const cut = setTimeout(() => server.closeAllConnections(), graceMs)
+        server.close(() => {
+          clearTimeout(cut)
+          resolve()
+        })
+      }),
+  }
+}
+
+const malformed = () =>
+  failureOf(new FleetError('invalid_input', 'This is not a valid HTTP request'), { path: '', requestId: '' })
+    .body
+
+/** What Node lets through and is no request all the same: a Host that is no host, say. */
+const refuseMalformed = () =>
+  Response.json(malformed(), { status: 400, headers: { ...SECURE_HEADERS, connection: 'close' } })
+
+const BROKEN: Record<string, string> = {
+  HPE_HEADER_OVERFLOW: '431 Request Header Fields Too Large',
+  ERR_HTTP_REQUEST_TIMEOUT: '408 Request Timeout',
+}
+
+/** What is not HTTP never reaches the app: answer and close, for nobody knows where the next request begins. */
+function answerBroken(error: NodeJS.ErrnoException, socket: Duplex): void {
+  if (!socket.writable || error.code === 'ECONNRESET') {
+    socket.destroy()
+    return
+  }
+  const body = JSON.stringify(malformed())
+  const head = [
+    `HTTP/1.1 ${BROKEN[error.code ?? ''] ?? '400 Bad Request'}`,
+    'connection: close',
+    'content-type: application/json',
+    `content-length: ${Buffer.byteLength(body)}`,
+  ]
+  socket.end(`${head.join('\r\n')}\r\n\r\n${body}`)
+}
+
+function cannotListen(error: NodeJS.ErrnoException, host: string, port: number): unknown {
+  const other = port < 65_535 ? port + 1 : port - 1
+  if (error.code === 'EADDRINUSE')
+    return new FleetError(
+      'port_taken',
+      `Port ${port} of ${host} is taken by another program. Stop that, or use another port: FLEET_Q_API_PORT=${other}`,
+      { cause: error },
+    )
+  if (error.code === 'EACCES' || error.code === 'EADDRNOTAVAIL')
+    return new FleetError(
+      'config_invalid',
+      `Cannot serve on port ${port} of ${host} (${error.code}): set FLEET_Q_API_HOST to an address of this machine and FLEET_Q_API_PORT to a port that it may open`,
+      { cause: error },
+    )
+  return error
+}

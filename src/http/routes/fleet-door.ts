@@ -1,0 +1,16 @@
+import type { Handlers } from '../server.ts'
+import type { Door } from './door.ts'
+import { fleetRoutes } from './fleet.ts'
+import { healthRoutes } from './health.ts'
+import { recoveryRoutes } from './recovery.ts'
+import { stepRoutes } from './steps.ts'
+import { submitRoutes } from './submit.ts'
+
+/** All handlers of the fleet door; one that is missing does not compile. */
+export const fleetDoor = (door: Door): Handlers => ({
+  ...healthRoutes(door),
+  ...submitRoutes(door),
+  ...stepRoutes(door),
+  ...fleetRoutes(door),
+  ...recoveryRoutes(door),
+})

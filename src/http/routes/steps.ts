@@ -1,0 +1,149 @@
+import { FleetError } from '../../errors.ts'
+import { cancelByFilter, cancelStep, redriveByFilter, redriveStep } from '../../step/cancel.ts'
+import { addPause, listPauses, removePause, type BulkFilter } from '../../step/queue.sql.ts'
+import { pageOfLogs, pageOfSteps } from '../../step/read.ts'
+import type { Handlers } from '../server.ts'
+import type { Door } from './door.ts'
+
+type Mine =
+  | 'listSteps'
+  | 'listLogs'
+  | 'cancelStep'
+  | 'retryStep'
+  | 'cancelSteps'
+  | 'retrySteps'
+  | 'pause'
+  | 'resume'
+  | 'listPauses'
+
+export const stepRoutes = (door: Door): Pick<Handlers, Mine> => {
+  const { database } = door
+  const onCancelled = () => {
+    door.onCancelled()
+    door.say('cancel')
+  }
+  const onReady = () => {
+    door.onReady()
+    door.say('ready')
+  }
+
+  return {
+    listSteps: async ({ query }) => ({
+      body: await pageOfSteps(
+        database,
+        {
+          status: query.status ?? null,
+          type: query.type ?? null,
+          tag: query.tag ?? null,
+          pod: query.pod ?? null,
+          key: query.key ?? null,
+          olderThanSeconds: query.older_than_seconds ?? null,
+          newerThanSeconds: query.newer_than_seconds ?? null,
+        },
+        query,
+      ),
+    }),
+
+    listLogs: async ({ params, query }) => ({ body: await pageOfLogs(database, params.step_id, query) }),
+
+    cancelStep: async ({ params, body }) => ({
+      body: await cancelStep(database, params.step_id, body.reason ?? 'cancelled by an operator', onCancelled),
+    }),
+
+    retryStep: async ({ params }) => ({ body: await redriveStep(database, params.step_id, onReady) }),
+
+    cancelSteps: async ({ body }) => ({
+      body: await cancelByFilter(database, bulkFilter(body.filter, LIVE, 'cancelled'), body, onCancelled),
+    }),
+
+    retrySteps: async ({ body }) => ({
+      body: await redriveByFilter(database, bulkFilter(body.filter, ENDED, 'tried again'), body, onReady),
+    }),
+
+    async pause({ body }) {
+      const [pause] = await database.run((sql) =>
+        addPause(sql, {
+          type: body.type ?? null,
+          key: body.key ?? null,
+          until: body.until ?? null,
+          reason: body.reason ?? null,
+        }),
+      )
+      const until = pause?.until?.toISOString() ?? null
+      return {
+        body: {
+          type: body.type ?? null,
+          key: body.key ?? null,
+          paused: true,
+          until,
+          message: `No step of ${nameOf(body)} starts ${until ? `until ${until}` : 'until it is resumed'}; what runs goes on.`,
+        },
+      }
+    },
+
+    async resume({ body }) {
+      const removed = await database.run((sql) => removePause(sql, { type: body.type ?? null, key: body.key ?? null }))
+      if (removed.length > 0) onReady()
+      return {
+        body: {
+          type: body.type ?? null,
+          key: body.key ?? null,
+          paused: false,
+          until: null,
+          message:
+            removed.length > 0
+              ? `Steps of ${nameOf(body)} start again.`
+              : `There was no pause of exactly ${nameOf(body)}; GET /admin/pauses lists those in force.`,
+        },
+      }
+    },
+
+    async listPauses() {
+      const pauses = await database.run(listPauses)
+      return {
+        body: {
+          pauses: pauses.map(({ type, key, paused_at, until, reason }) => ({
+            type,
+            key,
+            paused_at: paused_at.toISOString(),
+            until: until?.toISOString() ?? null,
+            reason,
+          })),
+        },
+      }
+    },
+  }
+}
+
+const LIVE = ['pending', 'claimed'] as const
+const ENDED = ['failed', 'cancelled', 'skipped'] as const
+
+interface Filter {
+  status?: string | undefined
+  type?: string | undefined
+  tag?: string | undefined
+  pod?: string | undefined
+  key?: string | undefined
+  older_than_seconds?: number | undefined
+  newer_than_seconds?: number | undefined
+}
+
+function bulkFilter(filter: Filter, allowed: readonly string[], verb: string): BulkFilter {
+  if (filter.status !== undefined && !allowed.includes(filter.status))
+    throw new FleetError('invalid_input', `Steps that are ${filter.status} cannot be ${verb}.`, {
+      issues: [{ at: 'filter.status', message: `must be one of ${allowed.join(', ')}` }],
+    })
+  return {
+    // Without a word of the caller, only what failed is tried again: a cancelled step was not wanted.
+    status: filter.status === undefined ? (allowed === LIVE ? [...LIVE] : ['failed']) : [filter.status],
+    type: filter.type ?? null,
+    tag: filter.tag ?? null,
+    pod: filter.pod ?? null,
+    key: filter.key ?? null,
+    olderThanSeconds: filter.older_than_seconds ?? null,
+    newerThanSeconds: filter.newer_than_seconds ?? null,
+  }
+}
+
+const nameOf = ({ type, key }: { type?: string | undefined; key?: string | undefined }) =>
+  [type && `type "${type}"`, key && `key "${key}"`].filter(Boolean).join(' and ')

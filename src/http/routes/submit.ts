@@ -1,0 +1,92 @@
+import { FleetError } from '../../errors.ts'
+import { didYouMean } from '../../kernel/words.ts'
+import { findTypesHandled } from '../../pod/pod.sql.ts'
+import { describeStep } from '../../step/read.ts'
+import { getStep } from '../../step/read.ts'
+import { idempotencyKey, type StepWish } from '../../step/step.ts'
+import { why } from '../../step/why.ts'
+import type { Handlers } from '../server.ts'
+import type { Door } from './door.ts'
+
+type Mine = 'submitStep' | 'submitBatch' | 'getStatus' | 'getIdempotencyKey' | 'why'
+
+export const submitRoutes = (door: Door): Pick<Handlers, Mine> => {
+  const warnings = typeWatch(door)
+  return {
+    async submitStep({ body }) {
+      checkArguments(door, [body], 'args')
+      const { stepIds, replayed } = await door.submitter.submit([body])
+      const stepId = stepIds[0] ?? ''
+      return {
+        body: {
+          step_id: stepId,
+          status: 'submitted',
+          message: `Step ${stepId} submitted successfully`,
+          ...(await warnings([body.type])),
+        },
+        replayed,
+      }
+    },
+
+    async submitBatch({ body }) {
+      checkArguments(door, body.steps, 'steps')
+      const { stepIds, replayed } = await door.submitter.submit(body.steps, body.idempotency_key)
+      return {
+        body: {
+          step_ids: stepIds,
+          count: stepIds.length,
+          status: 'submitted',
+          message: `${stepIds.length} steps submitted successfully`,
+          ...(await warnings(body.steps.map((step) => step.type))),
+        },
+        replayed,
+      }
+    },
+
+    getStatus: async ({ params }) => ({ body: await describeStep(door.database, params.step_id) }),
+
+    async getIdempotencyKey({ params }) {
+      await door.database.run((sql) => getStep(sql, params.step_id))
+      return { body: { step_id: params.step_id, idempotency_key: idempotencyKey(params.step_id) } }
+    },
+
+    why: async ({ params }) => ({ body: await why(door.database, params.step_id) }),
+  }
+}
+
+/** Where this pod knows the type, bad arguments are refused before anything is stored. */
+function checkArguments(door: Door, steps: StepWish[], at: 'args' | 'steps') {
+  const issues = steps.flatMap((step, i) => {
+    const parsed = door.registry.get(step.type)?.definition.input?.safeParse(step.args)
+    if (!parsed || parsed.success) return []
+    const prefix = at === 'args' ? ['args'] : ['steps', i, 'args']
+    return parsed.error.issues.map(({ path, message }) => ({ at: [...prefix, ...path].map(String).join('.'), message }))
+  })
+  const [first] = issues
+  if (first)
+    throw new FleetError('invalid_input', `The arguments do not fit the type: ${first.at}: ${first.message}. Nothing was stored.`, { issues })
+}
+
+const TYPES_KNOWN_FOR_MS = 5000
+
+/** Tells a submitter that no living pod handles a type; asks the database once in a while, not at each submit. */
+function typeWatch({ database, registry }: Door) {
+  let known = new Set<string>()
+  let askedAt = Number.NEGATIVE_INFINITY
+  return async (types: string[]): Promise<{ warnings?: string[] }> => {
+    const strange = [...new Set(types)].filter((type) => !registry.has(type))
+    if (strange.length === 0) return {}
+    if (performance.now() - askedAt > TYPES_KNOWN_FOR_MS) {
+      askedAt = performance.now()
+      const rows = await database.run(findTypesHandled).catch(() => undefined)
+      if (!rows) return {}
+      known = new Set(rows.map((row) => row.type))
+    }
+    const unhandled = strange.filter((type) => !known.has(type))
+    if (unhandled.length === 0) return {}
+    const all = [...known, ...registry.keys()]
+    return {
+      warnings: unhandled.map((type) => `No live pod handles "${type}".${didYouMean(type, all)} The step stays ready until one does.`),
+    }
+  }
+}

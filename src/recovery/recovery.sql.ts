@@ -1,0 +1,346 @@
+import type { Sql } from '../db/connect.ts'
+import { FRONT } from '../step/exchange.sql.ts'
+
+/** Every statement of a cycle carries the term: a leader that was deposed changes nothing more. */
+const inTerm = (sql: Sql, term: string) => sql`
+  exists (select from fleet_q.leader_terms where term = ${term} and ended_at is null)`
+
+/** Since when a pod may have been able to report: a database that was away gives everybody a full threshold. */
+const heardOf = (sql: Sql) => sql`greatest(pods.beat_at, pg_postmaster_start_time())`
+
+const threshold = (sql: Sql) => sql`make_interval(secs => pods.dead_after_ms::float8 / 1000)`
+
+export interface Suspect {
+  id: string
+  public_id: string
+  silent_seconds: number
+}
+
+/**
+ * The brake. Nobody is declared dead while the leader itself is back from an absence of less than one threshold ago,
+ * and when more than half of the fleet looks dead at once, each needs a second threshold of silence: it is more
+ * likely the network, or the clock of the database.
+ */
+const suspects = (sql: Sql, leaderId: string) => sql`
+  brake as materialized (
+    select
+      (
+        select coalesce(bool_or(resumed_at > fleet_q.clock() - ${threshold(sql)}), false)
+        from fleet_q.pods where id = ${leaderId}
+      ) as leader_was_away,
+      count(*) filter (where id <> ${leaderId} and ${heardOf(sql)} < fleet_q.clock() - ${threshold(sql)}) * 2
+        > count(*) as most
+    from fleet_q.pods where status in ('live', 'draining')
+  )`
+
+const isDead = (sql: Sql, leaderId: string) => sql`
+  pods.status in ('live', 'draining') and pods.id <> ${leaderId} and not brake.leader_was_away
+  and ${heardOf(sql)} < fleet_q.clock() - ${threshold(sql)} * case when brake.most then 2 else 1 end`
+
+/**
+ * One guarded update: the conditions stand on the row itself, so a heartbeat that commits first saves its pod.
+ */
+export const declareDead = (sql: Sql, leaderId: string, term: string, limit: number) => sql<Suspect[]>`
+  with /* recovery.declare_dead */ ${suspects(sql, leaderId)}
+  update fleet_q.pods
+  set status = 'dead', ended_at = fleet_q.clock(), running = 0, ended_why = format(
+    'silent for %s s; its threshold is %s s',
+    round(extract(epoch from fleet_q.clock() - pods.beat_at)::numeric, 1), round(pods.dead_after_ms / 1000.0, 1))
+  from brake
+  where pods.id = any (array(
+      select pods.id from fleet_q.pods, brake where ${isDead(sql, leaderId)} order by pods.id limit ${limit}))
+    and ${isDead(sql, leaderId)} and ${inTerm(sql, term)}
+  returning pods.id, pods.public_id, extract(epoch from fleet_q.clock() - pods.beat_at)::float8 as silent_seconds`
+
+/** What a cycle would do now: pods that would be declared dead, and steps that dead pods hold. */
+export const foresee = (sql: Sql, leaderId: string) => sql<
+  {
+    public_id: string
+    held: number
+    requeue: string[] | null
+    terminal: string[] | null
+    terminal_count: number
+  }[]
+>`
+  with /* recovery.foresee */ ${suspects(sql, leaderId)},
+  doomed as materialized (
+    select pods.id, pods.public_id from fleet_q.pods, brake
+    where ${isDead(sql, leaderId)} or pods.status in ('dead', 'gone')
+      and exists (select from fleet_q.claims where claims.pod_id = pods.id)
+  ),
+  orphan as materialized (
+    select claims.pod_id, held.step_id, held.attempt, step.max_retries,
+      fleet_q.step_public_id(step.id, step.salt, step.created_at) as public_id,
+      held.attempt > step.max_retries or ${crashes(sql, sql`held.step_id`)} >= 2 as terminal
+    from doomed join fleet_q.claims on claims.pod_id = doomed.id
+    cross join unnest(claims.step_ids, claims.attempts) as held (step_id, attempt)
+    join fleet_q.steps as step on step.id = held.step_id
+    where ${unsettled(sql, sql`held.step_id`, sql`claims.id`)}
+    limit 100000
+  )
+  select doomed.public_id, count(orphan.step_id)::int as held,
+    (array_agg(orphan.public_id order by orphan.step_id) filter (where not terminal))[1:1000] as requeue,
+    (array_agg(orphan.public_id order by orphan.step_id) filter (where terminal))[1:1000] as terminal,
+    count(orphan.step_id) filter (where terminal)::int as terminal_count
+  from doomed left join orphan on orphan.pod_id = doomed.id
+  group by doomed.id, doomed.public_id`
+
+/** Neither an outcome nor an attempt row of this claim. */
+const unsettled = (sql: Sql, stepId: ReturnType<Sql>, claimId: ReturnType<Sql>) => sql`
+  not exists (select from fleet_q.outcomes where outcomes.step_id = ${stepId})
+  and not exists (
+    select from fleet_q.attempts where attempts.step_id = ${stepId} and attempts.claim_id = ${claimId})`
+
+/** How many pods died under a step since it was last redriven. */
+const crashes = (sql: Sql, stepId: ReturnType<Sql>) => sql`
+  (
+    select count(*) from fleet_q.attempts
+    where attempts.step_id = ${stepId} and attempts.ended = 'pod_died'
+      and attempts.ended_at > coalesce(
+        (select max(at) from fleet_q.redrives where redrives.step_id = ${stepId}), '-infinity')
+  )`
+
+export interface OrphanClaim {
+  id: string
+  pod_id: string
+  pod: string
+  died: boolean
+  taken_at: Date
+  step_ids: string[]
+  attempts: number[]
+}
+
+/**
+ * First statement of two: deletes claim rows of dead pods. A settle in flight holds its claim's row; such a claim is
+ * left to the next look. From here on nobody can settle under these claims.
+ */
+export const takeOrphanClaims = (sql: Sql, term: string, limit: number) => sql<OrphanClaim[]>`
+  with /* recovery.take_claims */ orphan as materialized (
+    select claims.id from fleet_q.claims join fleet_q.pods on pods.id = claims.pod_id
+    where pods.status in ('dead', 'gone') and ${inTerm(sql, term)}
+    order by claims.id limit ${limit}
+    for update of claims skip locked
+  )
+  delete from fleet_q.claims using fleet_q.pods
+  where claims.id = any (array(select id from orphan)) and pods.id = claims.pod_id
+  returning claims.id, claims.pod_id, pods.public_id as pod, pods.status = 'dead' as died, claims.taken_at,
+    claims.step_ids, claims.attempts`
+
+export interface Orphan {
+  claimId: string
+  podId: string
+  pod: string
+  died: boolean
+  takenAt: Date
+  stepId: string
+  attempt: number
+}
+
+/**
+ * Second statement, with a fresh snapshot: puts back what has neither an outcome nor an attempt row of that claim. In
+ * one statement with the delete, the look at `outcomes` would be older than the settle that the delete has waited
+ * for, and a settled step would come back (tried on Postgres 15: it does).
+ *
+ * A step is put back to the front of its lane at once after its first dead pod; after the second it is spread over
+ * some seconds, so that the innocent part from the step that kills; the third time it is taken for poison.
+ */
+export const putBack = (sql: Sql, orphans: Orphan[], poisonAfter: number, spreadMs: number) => sql<
+  { step_id: string; fate: 'requeued' | 'terminal'; reason: string | null }[]
+>`
+  with /* recovery.put_back */ orphan as materialized (
+    select o.*, step.lane_id, step.max_retries,
+      fleet_q.step_public_id(step.id, step.salt, step.created_at) as public_id,
+      case when o.died then ${crashes(sql, sql`o.step_id`)} + 1 else 0 end as crashes
+    from unnest(
+      ${orphans.map((o) => o.claimId)}::bigint[], ${orphans.map((o) => o.podId)}::bigint[],
+      ${orphans.map((o) => o.pod)}::text[], ${orphans.map((o) => o.died)}::boolean[],
+      ${orphans.map((o) => o.takenAt.toISOString())}::timestamptz[], ${orphans.map((o) => o.stepId)}::bigint[],
+      ${orphans.map((o) => o.attempt)}::smallint[]
+    ) as o (claim_id, pod_id, pod, died, taken_at, step_id, attempt)
+    join fleet_q.steps as step on step.id = o.step_id
+    where ${unsettled(sql, sql`o.step_id`, sql`o.claim_id`)}
+  ),
+  judged as materialized (
+    select orphan.*, case
+      when not died then null
+      when crashes >= ${poisonAfter} then 'poison'
+      when attempt > max_retries then 'dead_pod' end as reason
+    from orphan
+  ),
+  tried as (
+    insert into fleet_q.attempts (step_id, claim_id, attempt, pod_id, ended, started_at, ended_at, error)
+    select step_id, claim_id, attempt, pod_id,
+      (case when died then 'pod_died' else 'released' end)::fleet_q.attempt_end, taken_at, fleet_q.clock(),
+      case when died then jsonb_build_object('class', 'PodDied', 'message', format('%s died while it held this step', pod)) end
+    from judged where reason is null
+    on conflict do nothing
+  ),
+  to_ready as (
+    insert into fleet_q.ready (lane_id, position, step_id, attempt)
+    select lane_id, nextval('fleet_q.positions') - ${FRONT}::bigint, step_id,
+      case when died then attempt + 1 else attempt end
+    from judged where reason is null and crashes < 2
+    order by claim_id, step_id
+  ),
+  to_later as (
+    insert into fleet_q.later (step_id, lane_id, due_at, attempt, why)
+    select step_id, lane_id, fleet_q.clock() + make_interval(secs => random() * ${spreadMs}::float8 / 1000),
+      attempt + 1, 'spread'
+    from judged where reason is null and crashes >= 2
+    on conflict do nothing
+  ),
+  ended as (
+    insert into fleet_q.outcomes (step_id, status, attempt, claim_id, pod_id, started_at, error)
+    select step_id, 'failed', attempt, claim_id, pod_id, taken_at, jsonb_build_object(
+      'class', case reason when 'poison' then 'Poison' else 'PodDied' end,
+      'message', case reason
+        when 'poison' then format('%s pods died while they held this step, the last was %s', crashes, pod)
+        else format('%s died while it held this step, and no retry was left', pod) end)
+    from judged where reason is not null
+    order by step_id
+    on conflict (step_id) do nothing
+    returning step_id
+  ),
+  letters as (
+    insert into fleet_q.dead_letters (step_id, reason)
+    select step_id, reason::fleet_q.dead_letter_reason from judged
+    where step_id in (select step_id from ended)
+    on conflict do nothing
+  )
+  select public_id as step_id, case when reason is null then 'requeued' else 'terminal' end as fate, reason
+  from judged order by judged.step_id`
+
+/** Is there anything to recover, or anybody to doubt? Cheap: a leader asks this between cycles. */
+export const findWork = (sql: Sql, leaderId: string) => sql<
+  { orphaned: boolean; due_ms: number | null; requested: boolean }[]
+>`
+  select /* recovery.look */
+    exists (
+      select from fleet_q.claims join fleet_q.pods on pods.id = claims.pod_id where pods.status in ('dead', 'gone')
+    ) as orphaned,
+    (
+      select extract(epoch from min(${heardOf(sql)} + ${threshold(sql)}) - fleet_q.clock())::float8 * 1000
+      from fleet_q.pods where status in ('live', 'draining') and id <> ${leaderId}
+    ) as due_ms,
+    exists (select from fleet_q.recovery_requests where answered_at is null) as requested`
+
+export const beginCycle = (sql: Sql, podId: string, term: string, forced: boolean) => sql<{ id: string }[]>`
+  insert /* recovery.begin */ into fleet_q.recovery_cycles (pod_id, term, forced)
+  values (${podId}, ${term}, ${forced})
+  on conflict ((true)) where finished_at is null do nothing
+  returning id`
+
+/** Closes a cycle whose pod is gone or whose time is long over, so that another can begin. */
+export const closeStaleCycles = (sql: Sql, staleSeconds: number) => sql`
+  update /* recovery.close_stale */ fleet_q.recovery_cycles as cycle
+  set finished_at = fleet_q.clock(), error = 'never finished: its pod died, or lost its term'
+  from fleet_q.pods
+  where cycle.finished_at is null and pods.id = cycle.pod_id and (
+    pods.status in ('dead', 'gone') or cycle.started_at < fleet_q.clock() - make_interval(secs => ${staleSeconds})
+    or not exists (
+      select from fleet_q.leader_terms where leader_terms.term = cycle.term and leader_terms.ended_at is null))`
+
+export interface CycleReport {
+  durationMs: number
+  deadPods: string[]
+  orphaned: number
+  requeued: number
+  terminal: number
+  requeuedSteps: string[]
+  terminalSteps: string[]
+  error: string | null
+}
+
+export const finishCycle = (sql: Sql, id: string, report: CycleReport) => sql`
+  update /* recovery.finish */ fleet_q.recovery_cycles set
+    finished_at = fleet_q.clock(), duration_ms = ${report.durationMs}, dead_pods = ${report.deadPods}::text[],
+    orphaned = ${report.orphaned}, requeued = ${report.requeued}, terminal = ${report.terminal},
+    requeued_steps = ${report.requeuedSteps}::text[], terminal_steps = ${report.terminalSteps}::text[],
+    error = ${report.error}
+  where id = ${id}`
+
+export interface CycleRow {
+  id: string
+  pod: string
+  term: string | null
+  forced: boolean
+  started_at: Date
+  finished_at: Date | null
+  duration_ms: number | null
+  dead_pods: string[]
+  orphaned: number
+  requeued: number
+  terminal: number
+  requeued_steps: string[]
+  terminal_steps: string[]
+  error: string | null
+}
+
+/** `endedWithinSeconds`: only those that ended so lately. */
+export const listCycles = (
+  sql: Sql,
+  before: string | null,
+  limit: number,
+  endedWithinSeconds: number | null = null,
+) => sql<CycleRow[]>`
+  select /* recovery.cycles */ cycle.id, pods.public_id as pod, term, forced, started_at, finished_at, duration_ms,
+    dead_pods, orphaned, requeued, terminal, requeued_steps, terminal_steps, error
+  from fleet_q.recovery_cycles as cycle join fleet_q.pods on pods.id = cycle.pod_id
+  where (${before}::bigint is null or cycle.id < ${before}::bigint)
+    and (${endedWithinSeconds}::float8 is null
+      or finished_at > fleet_q.clock() - make_interval(secs => ${endedWithinSeconds}::float8))
+  order by cycle.id desc limit ${limit}`
+
+export const findRunningCycle = (sql: Sql) => sql<{ id: string; pod: string }[]>`
+  select /* recovery.running */ cycle.id, pods.public_id as pod
+  from fleet_q.recovery_cycles as cycle join fleet_q.pods on pods.id = cycle.pod_id
+  where finished_at is null`
+
+export const askLeader = (sql: Sql, askedBy: string, options: string) => sql<{ id: string }[]>`
+  insert /* recovery.ask */ into fleet_q.recovery_requests (asked_by, options)
+  values (${askedBy}, ${options}::text::jsonb) returning id`
+
+export const findRequests = (sql: Sql, limit: number) => sql<
+  { id: string; options: Record<string, boolean> }[]
+>`
+  select /* recovery.requests */ id, options from fleet_q.recovery_requests
+  where answered_at is null order by id limit ${limit}`
+
+export const answerRequest = (sql: Sql, id: string, answer: string) => sql`
+  update /* recovery.answer */ fleet_q.recovery_requests
+  set answer = ${answer}::text::jsonb, answered_at = fleet_q.clock() where id = ${id} and answered_at is null`
+
+export const findAnswer = (sql: Sql, id: string) => sql<{ answer: unknown }[]>`
+  select /* recovery.answer_of */ answer from fleet_q.recovery_requests where id = ${id} and answered_at is not null`
+
+export interface DeadLetterRow {
+  id: string
+  step_id: string
+  type: string
+  reason: string
+  at: Date
+  attempt: number
+  pod: string | null
+  error: Record<string, unknown> | null
+}
+
+export const listDeadLetters = (
+  sql: Sql,
+  filter: { reason: string | null; type: string | null; before: string | null },
+  limit: number,
+) => sql<DeadLetterRow[]>`
+  select /* recovery.dead_letters */ letter.step_id as id,
+    fleet_q.step_public_id(step.id, step.salt, step.created_at) as step_id, lanes.type, letter.reason, letter.at,
+    outcome.attempt, pods.public_id as pod, outcome.error
+  from fleet_q.dead_letters as letter
+  join fleet_q.outcomes as outcome on outcome.step_id = letter.step_id
+  join fleet_q.steps as step on step.id = letter.step_id
+  join fleet_q.lanes on lanes.id = step.lane_id
+  left join fleet_q.pods on pods.id = outcome.pod_id
+  where (${filter.before}::bigint is null or letter.step_id < ${filter.before}::bigint)
+    and (${filter.reason}::text is null or letter.reason::text = ${filter.reason})
+    and (${filter.type}::text is null or lanes.type = ${filter.type})
+  order by letter.step_id desc limit ${limit}`
+
+export const findDeadLetter = (sql: Sql, stepId: string) => sql<{ step_id: string }[]>`
+  select /* recovery.dead_letter */ step_id from fleet_q.dead_letters where step_id = ${stepId}`

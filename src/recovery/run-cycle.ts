@@ -1,0 +1,135 @@
+import { repeatOnConflict, type Database } from '../db/connect.ts'
+import { FleetError } from '../errors.ts'
+import { POISON_AFTER } from '../step/step.ts'
+import {
+  beginCycle,
+  closeStaleCycles,
+  declareDead,
+  findRunningCycle,
+  finishCycle,
+  foresee,
+  putBack,
+  takeOrphanClaims,
+  type CycleReport,
+  type OrphanClaim,
+  type Suspect,
+} from './recovery.sql.ts'
+
+export interface CycleOptions {
+  database: Database
+  podId: string
+  term: string
+  forced?: boolean
+  /** After two dead pods a step comes back at a random moment within this time. */
+  spreadMs?: number
+}
+
+export interface CycleSummary extends CycleReport {
+  cycleId: string
+  dead: Suspect[]
+}
+
+/** Claims a batch of orphans may hold; bounds the time of its two statements. */
+const CLAIMS_PER_BATCH = 50
+const PODS_PER_CYCLE = 1000
+/** Ids named in the report of a cycle; its counts are complete. */
+const STEPS_NAMED_MAX = 1000
+/** A cycle that has not ended by then was left by a pod that no longer counts. */
+const STALE_SECONDS = 120
+
+/**
+ * One search for dead pods and what they held. Safe to run twice, by two leaders, or to lose in the middle: every
+ * batch is one transaction, and its work is found again from the tables.
+ */
+export async function runCycle(options: CycleOptions): Promise<CycleSummary> {
+  const { database, podId, term, forced = false, spreadMs = 10_000 } = options
+  const startedAt = performance.now()
+  const cycleId = await begin(database, podId, term, forced)
+  const report: CycleReport = {
+    durationMs: 0,
+    deadPods: [],
+    orphaned: 0,
+    requeued: 0,
+    terminal: 0,
+    requeuedSteps: [],
+    terminalSteps: [],
+    error: null,
+  }
+  let dead: Suspect[] = []
+  try {
+    dead = await database.run((sql) => declareDead(sql, podId, term, PODS_PER_CYCLE))
+    report.deadPods = dead.map((pod) => pod.public_id)
+    for (;;) {
+      const batch = await recoverBatch(database, term, spreadMs)
+      if (batch.claims === 0) break
+      for (const { step_id, fate } of batch.fates) note(report, step_id, fate)
+      for (const pod of batch.pods) if (!report.deadPods.includes(pod)) report.deadPods.push(pod)
+    }
+  } catch (error) {
+    report.error = error instanceof Error ? error.message : String(error)
+    throw error
+  } finally {
+    report.durationMs = Math.round(performance.now() - startedAt)
+    await database.run((sql) => finishCycle(sql, cycleId, report)).catch(() => {})
+  }
+  return { ...report, cycleId, dead }
+}
+
+/** What a cycle would do now. Changes nothing, and says so by having no id. */
+export async function foreseeCycle(database: Database, podId: string): Promise<CycleReport> {
+  const startedAt = performance.now()
+  const rows = await database.run((sql) => foresee(sql, podId))
+  const requeuedSteps = rows.flatMap((row) => row.requeue ?? [])
+  const orphaned = rows.reduce((total, row) => total + row.held, 0)
+  const terminal = rows.reduce((total, row) => total + row.terminal_count, 0)
+  return {
+    durationMs: Math.round(performance.now() - startedAt),
+    deadPods: rows.map((row) => row.public_id),
+    orphaned,
+    requeued: orphaned - terminal,
+    terminal,
+    requeuedSteps: requeuedSteps.slice(0, STEPS_NAMED_MAX),
+    terminalSteps: rows.flatMap((row) => row.terminal ?? []).slice(0, STEPS_NAMED_MAX),
+    error: null,
+  }
+}
+
+async function begin(database: Database, podId: string, term: string, forced: boolean): Promise<string> {
+  await database.run((sql) => closeStaleCycles(sql, STALE_SECONDS))
+  const [cycle] = await database.run((sql) => beginCycle(sql, podId, term, forced))
+  if (cycle) return cycle.id
+  const [running] = await database.run(findRunningCycle)
+  throw new FleetError(
+    'recovery_in_progress',
+    `Recovery cycle ${running?.id ?? ''} is under way on ${running?.pod ?? 'another pod'}. Wait for it to end, then ask again.`,
+  )
+}
+
+const recoverBatch = (database: Database, term: string, spreadMs: number) =>
+  repeatOnConflict(() =>
+    database.begin(async (tx) => {
+      const claims = await takeOrphanClaims(tx, term, CLAIMS_PER_BATCH)
+      const fates =
+        claims.length === 0 ? [] : await putBack(tx, claims.flatMap(orphansOf), POISON_AFTER, spreadMs)
+      return { claims: claims.length, fates, pods: [...new Set(claims.map((claim) => claim.pod))] }
+    }),
+  )
+
+const orphansOf = (claim: OrphanClaim) =>
+  claim.step_ids.map((stepId, i) => ({
+    claimId: claim.id,
+    podId: claim.pod_id,
+    pod: claim.pod,
+    died: claim.died,
+    takenAt: claim.taken_at,
+    stepId,
+    attempt: claim.attempts[i] ?? 1,
+  }))
+
+function note(report: CycleReport, stepId: string, fate: 'requeued' | 'terminal') {
+  report.orphaned++
+  const named = fate === 'requeued' ? report.requeuedSteps : report.terminalSteps
+  if (fate === 'requeued') report.requeued++
+  else report.terminal++
+  if (named.length < STEPS_NAMED_MAX) named.push(stepId)
+}

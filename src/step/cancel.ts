@@ -1,0 +1,132 @@
+import type { Database } from '../db/connect.ts'
+import { FleetError } from '../errors.ts'
+import { cancelSteps, putInReady, putOutcomeAside, removeFromReady } from './cancel.sql.ts'
+import { findEndedSteps, findLiveSteps, type BulkFilter } from './queue.sql.ts'
+import { getStep, statusOf } from './read.ts'
+import type { StepStatus } from './step.ts'
+
+export interface Change {
+  step_id: string
+  status: StepStatus
+  message: string
+}
+
+export interface BulkResult {
+  matched: number
+  changed: number
+  dry_run: boolean
+  sample: string[]
+  more: boolean
+}
+
+/** Pods that hold a cancelled step are told by `onCancelled`; those that do not hear it look at each heartbeat. */
+export async function cancelStep(
+  database: Database,
+  stepId: string,
+  reason: string,
+  onCancelled: (ids: string[]) => void,
+): Promise<Change> {
+  return database.run(async (sql) => {
+    const step = await getStep(sql, stepId)
+    const [cancelled] = await cancelSteps(sql, [step.id], reason)
+    if (!cancelled) {
+      const now = await getStep(sql, stepId)
+      throw new FleetError('wrong_state', `Step ${stepId} is ${statusOf(now)} already; only a step without an outcome can be cancelled.`)
+    }
+    if (cancelled.claimed) onCancelled([step.id])
+    return {
+      step_id: stepId,
+      status: 'cancelled',
+      message: cancelled.claimed
+        ? `Step ${stepId} is cancelled; ${step.pod ?? 'the pod that holds it'} is told to abort its handler.`
+        : `Step ${stepId} is cancelled; it will not start.`,
+    }
+  })
+}
+
+/** Gives a step that ended without success all its attempts again. */
+export async function redriveStep(database: Database, stepId: string, onReady: () => void): Promise<Change> {
+  const step = await database.run((sql) => getStep(sql, stepId))
+  const changed = await redrive(database, [step.id])
+  if (changed === 0) {
+    const now = await database.run((sql) => getStep(sql, stepId))
+    const status = statusOf(now)
+    throw new FleetError(
+      'wrong_state',
+      now.outcome !== null && now.outcome !== 'completed'
+        ? `Step ${stepId} is ${status}, but a pod has not let go of it yet. Try again in a moment.`
+        : `Step ${stepId} is ${status}; only a step that failed, was cancelled or was skipped can be tried again.`,
+    )
+  }
+  onReady()
+  return { step_id: stepId, status: 'pending', message: `Step ${stepId} is ready again, with all its attempts.` }
+}
+
+/** In one transaction: the outcome is put aside, what may still lie in `ready` is taken out, and the step goes in. */
+export const redrive = (database: Database, ids: string[]): Promise<number> =>
+  database.begin(async (tx) => {
+    const aside = await putOutcomeAside(tx, ids)
+    if (aside.length === 0) return 0
+    await removeFromReady(
+      tx,
+      [...new Set(aside.map((step) => step.lane_id))],
+      aside.map((step) => step.step_id),
+    )
+    await putInReady(tx, aside)
+    return aside.length
+  })
+
+const BATCH = 500
+const SAMPLE_MAX = 20
+
+/** Walks what fits the filter by key, a bounded batch at a time, and changes at most `limit` of it. */
+async function inBatches(
+  find: (after: string, limit: number) => Promise<{ id: string; step_id: string }[]>,
+  change: (ids: string[]) => Promise<number>,
+  { dry_run, limit }: { dry_run: boolean; limit: number },
+): Promise<BulkResult> {
+  const result: BulkResult = { matched: 0, changed: 0, dry_run, sample: [], more: false }
+  let after = '0'
+  while (result.matched < limit) {
+    const rows = await find(after, Math.min(BATCH, limit - result.matched))
+    if (rows.length === 0) return result
+    result.matched += rows.length
+    result.sample.push(...rows.slice(0, SAMPLE_MAX - result.sample.length).map((row) => row.step_id))
+    after = rows.at(-1)?.id ?? after
+    if (!dry_run) result.changed += await change(rows.map((row) => row.id))
+  }
+  result.more = (await find(after, 1)).length > 0
+  return result
+}
+
+export const cancelByFilter = (
+  database: Database,
+  filter: BulkFilter,
+  bounds: { dry_run: boolean; limit: number },
+  onCancelled: (ids: string[]) => void,
+) =>
+  inBatches(
+    (after, limit) => database.run((sql) => findLiveSteps(sql, filter, after, limit)),
+    async (ids) => {
+      const cancelled = await database.run((sql) => cancelSteps(sql, ids, 'cancelled with others by a filter'))
+      const claimed = cancelled.filter((step) => step.claimed).map((step) => step.step_id)
+      if (claimed.length > 0) onCancelled(claimed)
+      return cancelled.length
+    },
+    bounds,
+  )
+
+export async function redriveByFilter(
+  database: Database,
+  filter: BulkFilter,
+  bounds: { dry_run: boolean; limit: number },
+  onReady: () => void,
+) {
+  const result = await inBatches(
+    (after, limit) => database.run((sql) => findEndedSteps(sql, filter, after, limit)),
+    (ids) => redrive(database, ids),
+    bounds,
+  )
+  if (result.changed > 0) onReady()
+  return result
+}

@@ -1,0 +1,261 @@
+import type { Sql } from '../db/connect.ts'
+
+/** How an attempt ended, as the pod that ran it reports it. Arrays of equal length go to the database. */
+export interface Report {
+  claimId: string
+  stepId: string
+  attempt: number
+  /** Set for the last attempt. */
+  outcome: 'completed' | 'failed' | 'cancelled' | 'skipped' | null
+  /** Set for an attempt that is followed by another, and for the last one of a step that is given up. */
+  ended: 'failed' | 'timeout' | 'retried' | 'snoozed' | 'released' | null
+  result: string | null
+  error: string | null
+  ranMs: number
+  /** When and as which attempt it comes back. */
+  delayMs: number | null
+  nextAttempt: number | null
+}
+
+export interface ClaimedStep {
+  kind: 'claimed'
+  claim_id: string
+  step_id: string
+  attempt: number
+  lane_id: number
+  position: string
+  salt: string
+  created_at: Date
+  type: string
+  priority: number
+  args: Record<string, unknown>
+  metadata: Record<string, unknown> | null
+  max_retries: number
+  timeout_ms: number | null
+  retry: Record<string, unknown> | null
+  tags: string[] | null
+  expired: boolean
+}
+
+/** An answer that changed nothing: its claim is gone, or the step has its outcome already. */
+export interface RefusedReport {
+  kind: 'fenced' | 'superseded'
+  claim_id: string
+  step_id: string
+}
+
+export interface Want {
+  podId: string
+  types: string[]
+  limit: number
+  /** Lanes are visited in a circle: this one was served last. */
+  afterLane: number
+  markLanes: number[]
+  markPositions: string[]
+}
+
+/**
+ * The part that settles. The claim rows of a report are locked (or, for claims that end with it, deleted): release
+ * and recovery delete the same rows, so the two exclude each other, and a report whose claim is gone inserts
+ * nothing. `$podId` guards against a report under another pod's claim.
+ */
+const settling = (sql: Sql, podId: string, reports: Report[], endedClaims: string[]) => sql`
+  report as materialized (
+    select * from unnest(
+      ${reports.map((r) => r.claimId)}::bigint[], ${reports.map((r) => r.stepId)}::bigint[],
+      ${reports.map((r) => r.attempt)}::smallint[], ${reports.map((r) => r.outcome)}::text[],
+      ${reports.map((r) => r.ended)}::text[], ${reports.map((r) => r.result)}::text[],
+      ${reports.map((r) => r.error)}::text[], ${reports.map((r) => r.ranMs)}::float8[],
+      ${reports.map((r) => r.delayMs)}::float8[], ${reports.map((r) => r.nextAttempt)}::smallint[]
+    ) as r (claim_id, step_id, attempt, outcome, ended, result, error, ran_ms, delay_ms, next_attempt)
+  ),
+  ended_claim as (
+    delete from fleet_q.claims where id = any (${endedClaims}::bigint[]) and pod_id = ${podId}
+    returning id
+  ),
+  standing_claim as materialized (
+    select id from fleet_q.claims
+    where id = any (array(select claim_id from report except select unnest(${endedClaims}::bigint[])))
+      and pod_id = ${podId}
+    order by id
+    for key share
+  ),
+  valid as materialized (
+    select report.* from report
+    where claim_id = any (array(select id from ended_claim union all select id from standing_claim))
+  ),
+  settled as (
+    insert into fleet_q.outcomes (step_id, status, attempt, claim_id, pod_id, started_at, settled_at, result, error)
+    select step_id, outcome::fleet_q.outcome_status, attempt, claim_id, ${podId},
+      fleet_q.clock() - make_interval(secs => ran_ms / 1000), fleet_q.clock(), result::jsonb, error::jsonb
+    from valid where outcome is not null
+    on conflict (step_id) do nothing
+    returning step_id, status
+  ),
+  given_up as (
+    insert into fleet_q.dead_letters (step_id, reason)
+    select settled.step_id,
+      (case when valid.ended = 'timeout' then 'timeout' else 'exhausted' end)::fleet_q.dead_letter_reason
+    from settled join valid using (step_id)
+    where settled.status = 'failed'
+    on conflict (step_id) do nothing
+  ),
+  tried as (
+    insert into fleet_q.attempts (step_id, claim_id, attempt, pod_id, ended, started_at, ended_at, error)
+    select step_id, claim_id, attempt, ${podId}, ended::fleet_q.attempt_end,
+      fleet_q.clock() - make_interval(secs => ran_ms / 1000), fleet_q.clock(), error::jsonb
+    from valid where outcome is null
+    on conflict (step_id, claim_id) do nothing
+    returning step_id, claim_id
+  ),
+  back_later as (
+    insert into fleet_q.later (step_id, lane_id, due_at, attempt, why)
+    select valid.step_id, step.lane_id, fleet_q.clock() + make_interval(secs => valid.delay_ms / 1000),
+      valid.next_attempt, (case when valid.ended = 'snoozed' then 'snooze' else 'retry' end)::fleet_q.later_why
+    from tried join valid using (step_id, claim_id) join fleet_q.steps as step on step.id = tried.step_id
+    where valid.delay_ms > 0
+    on conflict (step_id) do nothing
+  ),
+  back_ready as (
+    insert into fleet_q.ready (lane_id, position, step_id, attempt)
+    select step.lane_id,
+      -- What was released has waited its turn already: it goes to the front of its lane, in order.
+      nextval('fleet_q.positions') - case when valid.ended = 'released' then ${FRONT}::bigint else 0 end,
+      valid.step_id, valid.next_attempt
+    from tried join valid using (step_id, claim_id) join fleet_q.steps as step on step.id = tried.step_id
+    where coalesce(valid.delay_ms, 0) <= 0
+    order by tried.step_id
+  ),
+  refused as materialized (
+    select report.claim_id, report.step_id,
+      case when valid.claim_id is null then 'fenced' else 'superseded' end as kind
+    from report
+    left join valid using (claim_id, step_id)
+    where not exists (select from settled where settled.step_id = report.step_id)
+      and not exists (select from tried where tried.step_id = report.step_id and tried.claim_id = report.claim_id)
+      -- Handed in before, with an answer that was lost on the way: that is no refusal.
+      and not exists (
+        select from fleet_q.outcomes as o where o.step_id = report.step_id and o.claim_id = report.claim_id)
+      and not exists (
+        select from fleet_q.attempts as a where a.step_id = report.step_id and a.claim_id = report.claim_id)
+  ),
+  counted as (
+    update fleet_q.pods set refused = refused + (select count(*) from refused where kind = 'fenced')
+    where id = ${podId} and exists (select from refused where kind = 'fenced')
+  )`
+
+/** Positions below zero lie in front of everything that was ever submitted, and keep their order. */
+export const FRONT = (2n ** 62n).toString()
+
+/**
+ * The one statement of a pod's work: settle what ended, take what there are free slots for.
+ *
+ * The claim walks the lanes of the pod's types, highest priority first and in a circle among equals, and starts in
+ * each behind its mark: without marks every layout walks the queue's dead end and falls from tens of thousands to
+ * 3 to 5 thousand steps a second within a minute of a pinned xmin horizon (67 to 77 thousand with them).
+ *
+ * `limit` stands in a MATERIALIZED CTE, never in `IN (SELECT ... LIMIT)`: that form took 501 rows for LIMIT 1 under
+ * stale statistics. Rows are deleted by ctid: they are locked, and a ready row is never updated.
+ */
+export const exchange = (sql: Sql, want: Want, reports: Report[], endedClaims: string[]) => sql<
+  (ClaimedStep | RefusedReport)[]
+>`
+  with /* step.exchange */ ${settling(sql, want.podId, reports, endedClaims)},
+  mark as materialized (
+    select * from unnest(${want.markLanes}::int[], ${want.markPositions}::bigint[]) as m (lane_id, position)
+  ),
+  lane as materialized (
+    select lanes.id, lanes.priority, coalesce(mark.position, -9223372036854775808) as mark
+    from fleet_q.lanes
+    left join mark on mark.lane_id = lanes.id
+    where lanes.type = any (${want.types}::text[])
+      and exists (select from fleet_q.pods where id = ${want.podId} and status = 'live' and not drain_wanted)
+      and not exists (
+        select from fleet_q.pauses as pause
+        where (pause.type is null or pause.type = lanes.type) and (pause.key is null or pause.key = lanes.key)
+          and (pause.until is null or pause.until > fleet_q.clock())
+      )
+    order by lanes.priority desc, lanes.id <= ${want.afterLane}, lanes.id
+  ),
+  candidate as materialized (
+    select head.* from lane cross join lateral (
+      select ready.ctid as at from fleet_q.ready
+      where ready.lane_id = lane.id and ready.position > lane.mark
+      order by ready.lane_id, ready.position
+      limit ${want.limit}
+      for update skip locked
+    ) as head
+    limit ${want.limit}
+  ),
+  taken as (
+    delete from fleet_q.ready where ctid = any (array(select at from candidate))
+    returning lane_id, position, step_id, attempt
+  ),
+  -- A step that was cancelled while it lay here has its outcome: taking it out of the tray is all there is to do.
+  live as materialized (
+    select taken.* from taken
+    where not exists (select from fleet_q.outcomes where outcomes.step_id = taken.step_id)
+  ),
+  claim as (
+    insert into fleet_q.claims (pod_id, step_ids, attempts)
+    select ${want.podId}, array_agg(step_id order by step_id), array_agg(attempt order by step_id)
+    from live having count(*) > 0
+    returning id
+  )
+  select 'claimed' as kind, claim.id as claim_id, live.step_id, live.attempt, live.lane_id, live.position,
+    step.salt, step.created_at, lanes.type, lanes.priority, step.args, step.metadata, step.max_retries,
+    step.timeout_ms, step.retry, step.tags, coalesce(step.expires_at <= fleet_q.clock(), false) as expired
+  from claim
+  cross join live
+  join fleet_q.steps as step on step.id = live.step_id
+  join fleet_q.lanes on lanes.id = live.lane_id
+  union all
+  select refused.kind, refused.claim_id, refused.step_id, null, null, null, null, null, null, null, null, null, null,
+    null, null, null, null
+  from refused
+  order by priority desc nulls last, position`
+
+/** The settling half alone: for a pod that wants nothing, and inside a handler's own transaction. */
+export const settle = (sql: Sql, podId: string, reports: Report[], endedClaims: string[]) => sql<RefusedReport[]>`
+  with /* step.settle */ ${settling(sql, podId, reports, endedClaims)}
+  select kind, claim_id, step_id from refused`
+
+/** Claims of this pod that it does not know: the answer to an exchange was lost on the way, the commit was not. */
+export const findStrayClaims = (sql: Sql, podId: string, knownClaims: string[]) => sql<
+  { id: string; step_ids: string[]; attempts: number[] }[]
+>`
+  select /* step.stray_claims */ id, step_ids, attempts from fleet_q.claims
+  where pod_id = ${podId} and id <> all (${knownClaims}::bigint[])`
+
+/** Which of the steps that this pod runs have got an outcome from elsewhere: an operator cancelled them. */
+export const findSettledElsewhere = (sql: Sql, stepIds: string[]) => sql<{ step_id: string; status: string }[]>`
+  select /* step.settled_elsewhere */ step_id, status from fleet_q.outcomes
+  where step_id = any (${stepIds}::bigint[])`
+
+/** Moves what is due into its lane. Any pod may; SKIP LOCKED lets two do it at once. */
+export const promoteDue = (sql: Sql, limit: number) => sql<{ lane_id: number }[]>`
+  with /* step.promote */ due as materialized (
+    select step_id from fleet_q.later where due_at <= fleet_q.clock()
+    order by due_at limit ${limit} for update skip locked
+  ),
+  moved as (
+    delete from fleet_q.later where step_id = any (array(select step_id from due))
+    returning step_id, lane_id, attempt, due_at
+  )
+  insert into fleet_q.ready (lane_id, step_id, attempt)
+  select lane_id, step_id, attempt from moved
+  where not exists (select from fleet_q.outcomes where outcomes.step_id = moved.step_id)
+  order by due_at, step_id
+  returning lane_id`
+
+/** Milliseconds until the next step is due; null when none waits. */
+export const nextDueMs = (sql: Sql) => sql<{ ms: number | null }[]>`
+  select /* step.next_due */ extract(epoch from min(due_at) - fleet_q.clock())::float8 * 1000 as ms
+  from fleet_q.later`
+
+/** Waits for a settle in flight under this claim: it holds the row FOR KEY SHARE. */
+export const lockClaim = (sql: Sql, claimId: string) => sql`
+  select /* step.lock_claim */ id from fleet_q.claims where id = ${claimId} for update`
+
+export const wasSettled = (sql: Sql, claimId: string, stepId: string) => sql<{ step_id: string }[]>`
+  select /* step.was_settled */ step_id from fleet_q.outcomes where step_id = ${stepId} and claim_id = ${claimId}`

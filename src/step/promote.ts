@@ -1,0 +1,17 @@
+import type { Database } from '../db/connect.ts'
+import { nextDueMs, promoteDue } from './exchange.sql.ts'
+
+const BATCH = 500
+const BATCHES_MAX = 20
+
+/** Moves what is due into its lane, in bounded batches; says how much, and in how long the next is due. */
+export async function promote(database: Database): Promise<{ moved: number; nextMs: number | undefined }> {
+  let moved = 0
+  for (let batch = 0; batch < BATCHES_MAX; batch++) {
+    const rows = await database.run((sql) => promoteDue(sql, BATCH))
+    moved += rows.length
+    if (rows.length < BATCH) break
+  }
+  const [next] = await database.run(nextDueMs)
+  return { moved, nextMs: next?.ms ?? undefined }
+}

@@ -1,0 +1,176 @@
+import type { Database, Sql } from '../db/connect.ts'
+import { inOurWords, sqlState } from '../db/failure.ts'
+import { FleetError } from '../errors.ts'
+import { batcher } from '../kernel/batch.ts'
+import { cancelSteps } from './cancel.sql.ts'
+import { newSalt, parsePublicId, publicId, wishHash, type StepWish } from './step.ts'
+import {
+  findIdempotencyKey,
+  findLanes,
+  giveUniqueKey,
+  insertSteps,
+  nameStepsOfKey,
+  takeIdempotencyKey,
+  takeUniqueKey,
+  type NewStep,
+} from './submit.sql.ts'
+import { findStepIds } from './read.sql.ts'
+
+export interface Submitted {
+  stepIds: string[]
+  /** The key was known: these steps are from the first time. */
+  replayed: boolean
+}
+
+export interface Submitter {
+  /** Answers when the steps are committed, never before. All of them are, or none. */
+  submit(wishes: StepWish[], idempotencyKey?: string): Promise<Submitted>
+}
+
+export interface SubmitterOptions {
+  database: Database
+  /** Called after the commit, with the types that now have work. */
+  onSubmitted(types: string[]): void
+}
+
+const LANES_REMEMBERED_MAX = 10_000
+const BATCH_MAX = 500
+
+export function createSubmitter({ database, onSubmitted }: SubmitterOptions): Submitter {
+  const lanes = new Map<string, number>()
+
+  /** Plain steps of all callers share inserts; the answer still means committed. */
+  const insertShared = batcher<StepWish, string>({
+    batchMax: BATCH_MAX,
+    flush: (wishes) => database.run((sql) => insert(sql, wishes)),
+    // What Postgres refuses of one caller must not fail the others.
+    alone: (error) => /^2[23]/.test(sqlState(error) ?? ''),
+  })
+
+  async function insert(sql: Sql, wishes: StepWish[]): Promise<string[]> {
+    await learnLanes(sql, wishes)
+    const rows = await insertSteps(sql, wishes.map(toNewStep))
+    return rows.map((row) => publicId({ id: row.id, salt: row.salt, createdAt: row.created_at }))
+  }
+
+  /** Lanes are never deleted while pods run, so what is known stays true. */
+  async function learnLanes(sql: Sql, wishes: StepWish[]) {
+    const unknown = new Map(wishes.map((wish) => [laneName(wish), wish]))
+    for (const name of unknown.keys()) if (lanes.has(name)) unknown.delete(name)
+    if (unknown.size === 0) return
+    if (lanes.size + unknown.size > LANES_REMEMBERED_MAX) lanes.clear()
+    // In one order everywhere: two callers that create the same lanes crosswise would deadlock.
+    const sorted = [...unknown].toSorted(([a], [b]) => (a < b ? -1 : 1)).map(([, wish]) => wish)
+    const found = await findLanes(
+      sql,
+      sorted.map(({ type, priority, key = '' }) => ({ type, priority, key })),
+    )
+    for (const lane of found) lanes.set(laneName(lane), lane.id)
+  }
+
+  function toNewStep(wish: StepWish): NewStep {
+    const laneId = lanes.get(laneName(wish))
+    if (laneId === undefined) throw new FleetError('internal_error', `the lane of ${wish.type} was not learned`)
+    return {
+      laneId,
+      salt: newSalt(),
+      maxRetries: wish.max_retries,
+      timeoutMs: wish.timeout_seconds === undefined ? null : Math.round(wish.timeout_seconds * 1000),
+      runAt: wish.run_at ?? null,
+      delayMs: wish.delay_seconds === undefined ? null : wish.delay_seconds * 1000,
+      expiresAt: wish.expires_at ?? null,
+      args: JSON.stringify(wish.args),
+      metadata: wish.metadata === undefined ? null : JSON.stringify(wish.metadata),
+      retry: wish.retry === undefined ? null : JSON.stringify(wish.retry),
+      tags: wish.tags === undefined ? null : JSON.stringify(wish.tags),
+    }
+  }
+
+  /** In one transaction: the key, the unique keys, the steps. */
+  async function insertGuarded(tx: Sql, wishes: StepWish[], key: string | undefined): Promise<Submitted> {
+    if (key !== undefined) {
+      const [mine] = await takeIdempotencyKey(tx, key, wishHash(wishes))
+      if (!mine) return replay(tx, wishes, key)
+    }
+    const stepIds: string[] = []
+    const fresh: StepWish[] = []
+    const places: number[] = []
+    for (const [i, wish] of wishes.entries()) {
+      const existing = wish.unique && (await resolveUnique(tx, wish.unique))
+      if (existing) stepIds[i] = existing
+      else {
+        fresh.push(wish)
+        places.push(i)
+      }
+    }
+    await learnLanes(tx, fresh)
+    const rows = fresh.length === 0 ? [] : await insertSteps(tx, fresh.map(toNewStep))
+    for (const [n, row] of rows.entries()) {
+      const place = places[n]
+      if (place !== undefined) stepIds[place] = publicId({ id: row.id, salt: row.salt, createdAt: row.created_at })
+      const unique = fresh[n]?.unique
+      if (unique) await giveUniqueKey(tx, unique.key, row.id)
+    }
+    if (key !== undefined) await nameStepsOfKey(tx, key, stepIds.map(keyOf))
+    return { stepIds, replayed: false }
+  }
+
+  return {
+    async submit(wishes, idempotencyKey) {
+      try {
+        const key = idempotencyKey ?? (wishes.length === 1 ? wishes[0]?.idempotency_key : undefined)
+        const guarded = key !== undefined || wishes.some((wish) => wish.unique)
+        const [only] = wishes
+        const submitted =
+          !guarded && only && wishes.length === 1
+            ? { stepIds: [await insertShared(only)], replayed: false }
+            : guarded
+              ? await database.begin((tx) => insertGuarded(tx, wishes, key))
+              : { stepIds: await database.run((sql) => insert(sql, wishes)), replayed: false }
+        if (!submitted.replayed) onSubmitted([...new Set(wishes.map((wish) => wish.type))])
+        return submitted
+      } catch (error) {
+        throw inOurWords(error)
+      }
+    },
+  }
+}
+
+const laneName = ({ type, priority, key = '' }: { type: string; priority: number; key?: string | undefined }) =>
+  `${priority} ${type} ${key}`
+
+function keyOf(stepId: string): string {
+  const key = parsePublicId(stepId)
+  if (!key) throw new FleetError('internal_error', `${stepId} is not the id of a step`)
+  return key.id
+}
+
+async function replay(tx: Sql, wishes: StepWish[], key: string): Promise<Submitted> {
+  const [first] = await findIdempotencyKey(tx, key)
+  if (!first)
+    throw new FleetError('database_unavailable', `Idempotency key "${key}" was just given back. Try again.`, {
+      retryAfterSeconds: 1,
+    })
+  if (!first.body_hash.equals(wishHash(wishes)))
+    throw new FleetError(
+      'idempotency_conflict',
+      `Idempotency key "${key}" was used with another body. Use a new key for a new step, or send the first body again.`,
+    )
+  const found = await findStepIds(tx, first.step_ids)
+  return { stepIds: found.map((row) => row.step_id), replayed: true }
+}
+
+/** The step that lives under this key and is to be given back; undefined when the key is free for a new one. */
+async function resolveUnique(tx: Sql, unique: NonNullable<StepWish['unique']>): Promise<string | undefined> {
+  const [holder] = await takeUniqueKey(tx, unique.key)
+  if (!holder?.live) return undefined
+  const [existing] = await findStepIds(tx, [holder.step_id])
+  if (unique.on_conflict === 'return') return existing?.step_id
+  if (unique.on_conflict === 'reject')
+    throw new FleetError(
+      'unique_conflict',
+      `Step ${existing?.step_id ?? ''} with the unique key "${unique.key}" has not ended yet. Wait for it, cancel it, or submit with on_conflict "return" or "replace".`,
+    )
+  await cancelSteps(tx, [holder.step_id], 'replaced by a newer step with the same unique key')
+  return undefined
+}

@@ -1,0 +1,21 @@
+import type { Sql } from '../db/connect.ts'
+
+export const findNow = (sql: Sql) => sql<{ now: Date }[]>`select /* step.now */ fleet_q.clock() as now`
+
+/** Living pods, what they can carry and whether this type is among it. */
+export const findFleetSlots = (sql: Sql, type: string) => sql<
+  { public_id: string; capacity: number; running: number; types: string[]; handles: boolean }[]
+>`
+  select /* step.fleet_slots */ public_id, capacity,
+    (
+      select count(*) from fleet_q.claims, unnest(claims.step_ids) as held (step_id)
+      where claims.pod_id = pods.id
+        and not exists (select from fleet_q.outcomes where outcomes.step_id = held.step_id)
+        and not exists (
+          select from fleet_q.attempts where attempts.step_id = held.step_id and attempts.claim_id = claims.id)
+    )::int as running,
+    types, ${type} = any (types) as handles
+  from fleet_q.pods
+  where status = 'live' and not drain_wanted
+    and beat_at > fleet_q.clock() - make_interval(secs => dead_after_ms::float8 / 1000)
+  order by id limit 1000`

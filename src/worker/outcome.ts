@@ -1,0 +1,113 @@
+import { backoffMs, DEFAULT_BACKOFF, type Backoff } from '../kernel/backoff.ts'
+import type { ClaimedStep, Report } from '../step/exchange.sql.ts'
+import { NonRetryableError, Wish, type StepDefinition } from '../step/handler.ts'
+
+/** How one run of a handler ended, before anything is decided. */
+export type Ending =
+  | { kind: 'returned'; value: unknown }
+  | { kind: 'threw'; error: unknown }
+  | { kind: 'timeout'; limitMs: number }
+  /** The pod had to let go: shutdown, or silence of the database. Counts as no attempt. */
+  | { kind: 'released'; why: string }
+  /** Nobody got to it in time. */
+  | { kind: 'expired' }
+
+export const RESULT_BYTES_MAX = 1024 * 1024
+const MESSAGE_MAX = 8192
+const STACK_MAX = 16_384
+const SNOOZE_MS_MAX = 10 * 365 * 86_400_000
+
+/** What becomes of the step. Pure: time and chance are arguments. */
+export function reportOf(
+  step: ClaimedStep,
+  definition: Pick<StepDefinition, 'backoff'> | undefined,
+  ending: Ending,
+  ranMs: number,
+  chance: number,
+): Report {
+  const base: Report = {
+    claimId: step.claim_id,
+    stepId: step.step_id,
+    attempt: step.attempt,
+    outcome: null,
+    ended: null,
+    result: null,
+    error: null,
+    ranMs,
+    delayMs: null,
+    nextAttempt: null,
+  }
+
+  const again = (ended: 'failed' | 'timeout' | 'retried', error: object, afterMs?: number): Report => {
+    if (step.attempt > step.max_retries) return { ...base, outcome: 'failed', ended, error: json(error) }
+    const backoff: Backoff = { ...DEFAULT_BACKOFF, ...definition?.backoff, ...step.retry }
+    const delayMs = afterMs ?? backoffMs(backoff, step.attempt, chance)
+    return { ...base, ended, error: json(error), delayMs, nextAttempt: step.attempt + 1 }
+  }
+
+  switch (ending.kind) {
+    case 'expired':
+      return { ...base, outcome: 'skipped', error: json({ class: 'Expired', message: 'expires_at had passed before the step could start' }) }
+    case 'released':
+      return { ...base, ended: 'released', error: json({ class: 'Released', message: ending.why }), delayMs: 0, nextAttempt: step.attempt }
+    case 'timeout':
+      return again('timeout', { class: 'Timeout', message: `the attempt did not end within ${ending.limitMs / 1000} s` })
+    case 'threw':
+      return isNonRetryable(ending.error)
+        ? { ...base, outcome: 'failed', ended: 'failed', error: json(describeError(ending.error)) }
+        : again('failed', describeError(ending.error))
+    case 'returned':
+      if (ending.value instanceof Wish) return grant(ending.value)
+      return complete(ending.value)
+  }
+
+  function grant(wish: Wish): Report {
+    if (wish.kind === 'cancel')
+      return { ...base, outcome: 'cancelled', error: json({ class: 'Cancelled', message: wish.reason ?? 'the handler had nothing to do' }) }
+    if (wish.kind === 'retry')
+      return again('retried', { class: 'Retry', message: wish.reason ?? 'the handler asked for another try' }, wish.afterMs)
+    const delayMs = Math.min(Math.max(wish.afterMs ?? 0, 0), SNOOZE_MS_MAX)
+    return { ...base, ended: 'snoozed', error: wish.reason ? json({ class: 'Snooze', message: wish.reason }) : null, delayMs, nextAttempt: step.attempt }
+  }
+
+  function complete(value: unknown): Report {
+    try {
+      const result = value === undefined ? null : json(value)
+      if (result !== null && Buffer.byteLength(result) > RESULT_BYTES_MAX)
+        throw new NonRetryableError(`the result has ${Buffer.byteLength(result)} bytes; ${RESULT_BYTES_MAX} are allowed. Store it elsewhere and return where it lies.`)
+      return { ...base, outcome: 'completed', result }
+    } catch (error) {
+      // A cycle, a BigInt, a size: another attempt would return the same.
+      return { ...base, outcome: 'failed', ended: 'failed', error: json(describeError(error)) }
+    }
+  }
+}
+
+/** By name too: the class may come from another copy of the library, or from a thread. */
+const isNonRetryable = (error: unknown): boolean =>
+  error instanceof NonRetryableError || (error instanceof Error && error.name === 'NonRetryableError')
+
+export function describeError(error: unknown): { class: string; message: string; stack?: string } {
+  if (!(error instanceof Error)) return { class: typeof error, message: String(error).slice(0, MESSAGE_MAX) }
+  const described = { class: error.name || error.constructor.name, message: error.message.slice(0, MESSAGE_MAX) }
+  return error.stack === undefined ? described : { ...described, stack: error.stack.slice(0, STACK_MAX) }
+}
+
+/**
+ * JSON that Postgres takes: NUL and lone surrogates, which jsonb refuses, become U+FFFD. A result that could not be
+ * stored would otherwise make its settle fail for ever.
+ */
+export function json(value: unknown): string | null {
+  const text = JSON.stringify(value)
+  if (text === undefined) return null
+  return /\\u0000|\\ud[89a-f]/i.test(text) ? JSON.stringify(clean(value)) : text
+}
+
+function clean(value: unknown): unknown {
+  if (typeof value === 'string') return value.toWellFormed().replaceAll('\0', '\uFFFD')
+  if (typeof value !== 'object' || value === null) return value
+  if (Array.isArray(value)) return value.map(clean)
+  const plain: unknown = 'toJSON' in value ? JSON.parse(JSON.stringify(value)) : value
+  if (typeof plain !== 'object' || plain === null) return clean(plain)
+  return Object.fromEntries(Object.entries(plain).map(([name, field]) => [clean(name), clean(field)]))
+}

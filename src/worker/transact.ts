@@ -1,0 +1,67 @@
+import type { Database, Sql } from '../db/connect.ts'
+import { FleetError } from '../errors.ts'
+import { lockClaim, settle, wasSettled, type ClaimedStep, type Report } from '../step/exchange.sql.ts'
+
+/** The transaction of one handler, which commits together with the settle of its step. */
+export interface StepTransaction {
+  open(): Promise<Sql>
+  readonly opened: boolean
+  /** Settles inside and commits. False: the claim is gone or the step has its outcome; all was rolled back. */
+  commit(report: Report): Promise<boolean>
+  rollback(): Promise<void>
+}
+
+class RolledBack extends Error {}
+
+export function stepTransaction(database: Database, podId: string, step: ClaimedStep, limitMs: number): StepTransaction {
+  let opened: Promise<Sql> | undefined
+  let ended: Promise<void> = Promise.resolve()
+  let finish: (report: Report | undefined) => void = () => {}
+
+  function open(): Promise<Sql> {
+    opened ??= new Promise<Sql>((give, refuse) => {
+      const wish = new Promise<Report | undefined>((resolve) => {
+        finish = resolve
+      })
+      ended = database.begin(async (tx) => {
+        give(tx)
+        const report = await wish
+        if (!report) throw new RolledBack()
+        const refused = await settle(tx, podId, [report], [])
+        if (refused.length > 0) throw new RolledBack()
+      }, limitMs)
+      ended.catch(refuse)
+    })
+    return opened
+  }
+
+  return {
+    open,
+    get opened() {
+      return opened !== undefined
+    },
+    async commit(report) {
+      finish(report)
+      try {
+        await ended
+        return true
+      } catch (error) {
+        if (error instanceof RolledBack) return false
+        // Cut in the commit: both may have happened. Whoever locks the claim row has waited for the end of it.
+        return database
+          .begin(async (tx) => {
+            await lockClaim(tx, step.claim_id)
+            return (await wasSettled(tx, step.claim_id, step.step_id)).length > 0
+          })
+          .then((settled) => {
+            if (settled) return true
+            throw new FleetError('database_unavailable', 'the transaction of this step was not committed', { cause: error })
+          })
+      }
+    },
+    async rollback() {
+      finish(undefined)
+      await ended.catch(() => {})
+    },
+  }
+}
