@@ -124,6 +124,9 @@ export async function startPod(options: PodOptions): Promise<Pod> {
       log,
       mayClaim: () => heartbeat.mayClaim(),
       onPutBack: () => say('forget'),
+      onDueIn(ms) {
+        if (ms < PROMOTE_OTHERS_MS) setTimeout(() => promoter.ring(), ms + 5).unref()
+      },
       onRunning: (running, stuck) => heartbeat.show(running, stuck),
     })
 

@@ -44,28 +44,32 @@ const ESCAPES = '"\\/bfnrt'
 
 /** Recursion is safe here: it goes no deeper than JSON_DEPTH_MAX. */
 function scanValue(scan: Scan, depth: number): void {
-  switch (scan.text.charCodeAt(scan.at)) {
-    case OBJECT_OPENS:
-      return scanObject(scan, depth + 1)
-    case ARRAY_OPENS:
-      return scanArray(scan, depth + 1)
-    case QUOTE:
-      scanString(scan)
-      return
-    case 0x74:
-      return scanWord(scan, 'true')
-    case 0x66:
-      return scanWord(scan, 'false')
-    case 0x6e:
-      return scanWord(scan, 'null')
-    default:
-      return scanNumber(scan)
+  const unit = scan.text.charCodeAt(scan.at)
+  if (unit === QUOTE) scanString(scan)
+  else if (unit === OBJECT_OPENS) scanObject(scan, depth + 1)
+  else if (unit === ARRAY_OPENS) scanArray(scan, depth + 1)
+  else if (!isAt(scan, HARMLESS)) {
+    const from = scan.at
+    if (!isAt(scan, NUMBER)) broken(scan, from, 'expected a value')
+    checkNumber(scan, scan.text.slice(from, scan.at))
   }
+}
+
+/** Words, and numbers that fit a double whatever they are: up to 15 digits, no exponent. */
+const HARMLESS = /true|false|null|-?(?:0|[1-9]\d{0,14})(?:\.\d+)?(?![\d.eE])/y
+const NUMBER = /-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?/y
+
+/** Goes past what the pattern finds here. */
+function isAt(scan: Scan, pattern: RegExp): boolean {
+  pattern.lastIndex = scan.at
+  if (!pattern.test(scan.text)) return false
+  scan.at = pattern.lastIndex
+  return true
 }
 
 function scanObject(scan: Scan, depth: number): void {
   if (depth > JSON_DEPTH_MAX) refused(scan, `lies deeper than ${JSON_DEPTH_MAX} levels`)
-  if (advance(scan) === OBJECT_ENDS) return skip(scan, 1)
+  if (advance(scan) === OBJECT_ENDS) return void scan.at++
   const base = scan.held
   let many: Set<string> | undefined
   do {
@@ -104,7 +108,7 @@ function isAmong(keys: readonly string[], from: number, to: number, key: string)
 
 function scanArray(scan: Scan, depth: number): void {
   if (depth > JSON_DEPTH_MAX) refused(scan, `lies deeper than ${JSON_DEPTH_MAX} levels`)
-  if (advance(scan) === ARRAY_ENDS) return skip(scan, 1)
+  if (advance(scan) === ARRAY_ENDS) return void scan.at++
   let index = 0
   do {
     scan.path[depth - 1] = index++
@@ -174,20 +178,6 @@ function hexUnit(scan: Scan, from: number): number {
   return unit
 }
 
-/** 15 digits and no exponent fit a double whatever they are: nearly all numbers end here. */
-const HARMLESS = /-?(?:0|[1-9]\d{0,14})(?:\.\d+)?(?![\d.eE])/y
-const NUMBER = /-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?/y
-
-function scanNumber(scan: Scan): void {
-  const from = scan.at
-  HARMLESS.lastIndex = from
-  if (HARMLESS.test(scan.text)) return skip(scan, HARMLESS.lastIndex - from)
-  NUMBER.lastIndex = from
-  if (!NUMBER.test(scan.text)) broken(scan, from, 'expected a value')
-  scan.at = NUMBER.lastIndex
-  checkNumber(scan, scan.text.slice(from, scan.at))
-}
-
 function checkNumber(scan: Scan, token: string): void {
   const value = Number(token)
   if (!Number.isFinite(value)) refused(scan, 'is too large for a number; send it as a string')
@@ -205,15 +195,6 @@ const significant = (decimal: string) =>
     .replace(/e.*$/, '')
     .replace('.', '')
     .replaceAll(/^-?0*|0+$/g, '')
-
-function scanWord(scan: Scan, word: string): void {
-  if (!scan.text.startsWith(word, scan.at)) broken(scan, scan.at, 'expected a value')
-  scan.at += word.length
-}
-
-function skip(scan: Scan, units: number): void {
-  scan.at += units
-}
 
 /** One on, past white space, to the unit that stands there. */
 function advance(scan: Scan): number {

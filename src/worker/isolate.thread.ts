@@ -22,7 +22,7 @@ export type Order =
 
 /** What a thread says to the pod. */
 export type Report = { id: number } & (
-  | ThreadMessage
+  | { kind: 'said'; message: ThreadMessage }
   | { kind: 'returned'; json: string | undefined }
   | { kind: 'wished'; wish: Pick<Wish, 'kind' | 'afterMs' | 'reason'> }
   | { kind: 'threw'; error: PlainError }
@@ -63,7 +63,7 @@ async function run(order: Extract<Order, { kind: 'run' }>) {
   const { id } = order
   const controller = new AbortController()
   current = { id, controller }
-  const voice = createVoice((message) => report({ id, ...message }))
+  const voice = createVoice((message) => report({ id, kind: 'said', message }))
   try {
     const definition = await findStep(order.modulePath, order.exportName)
     controller.signal.throwIfAborted()

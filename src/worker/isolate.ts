@@ -147,7 +147,7 @@ export function threadPool(options: ThreadPoolOptions = {}): ThreadPool {
       const onReport = (report: Report) => {
         // What an earlier handler left behind may still talk.
         if (report.id !== id) return undefined
-        if (report.kind === 'log' || report.kind === 'progress') return onMessage(report)
+        if (report.kind === 'said') return onMessage(report.message)
         clear()
         if (report.kind === 'threw') return reject(errorFrom(report.error))
         if (report.kind === 'wished')

@@ -30,6 +30,8 @@ export interface WorkerOptions {
   mayClaim(): boolean
   /** Something lies in a lane again: tell whoever waits. */
   onPutBack(): void
+  /** A step of this pod is due again in so many milliseconds. */
+  onDueIn(ms: number): void
   onRunning(running: number, stuck: number): void
 }
 
@@ -116,12 +118,13 @@ export function createWorker(options: WorkerOptions): PodWorker {
     for (const report of batch) open.get(report.claimId)?.delete(report.stepId)
     for (const claim of ended) open.delete(claim)
     if (batch.some((report) => report.ended === 'released')) options.onPutBack()
+    for (const { delayMs } of batch) if (delayMs !== null && delayMs > 0) options.onDueIn(delayMs)
     noteRefusals(rows)
     const claimed = rows.filter((row): row is ClaimedStep => row.kind === 'claimed')
     take(claimed)
     wakeIdle()
     cameShort = free > 0 && claimed.length < free
-    return restMs(free, claimed.length)
+    return batch.some((report) => report.delayMs === 0) ? 0 : restMs(free, claimed.length)
   }
 
   /** How long to rest: not at all when there is more to do that needs no other event to come first. */

@@ -58,8 +58,12 @@ export const noStep = 7
 test('a handler runs in a thread with its arguments and its context, and its result comes back', async (t) => {
   const { run, context } = setup(t)
   const result = await run('echo', { a: [1, { b: null }] })
-  const { signal: _1, log: _2, progress: _3, tx: _4, ...plain } = context
-  assert.deepEqual(result, { args: { a: [1, { b: null }] }, context: plain, threadId: threadOf(result) })
+  const { stepId, type, attempt, maxRetries, metadata, tags, idempotencyKey } = context
+  assert.deepEqual(result, {
+    args: { a: [1, { b: null }] },
+    context: { stepId, type, attempt, maxRetries, metadata, tags, idempotencyKey },
+    threadId: threadOf(result),
+  })
   assert.ok(threadOf(result) > 0)
 })
 

@@ -1,0 +1,64 @@
+import { spawn } from 'node:child_process'
+import { mkdtempSync, readdirSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { startLocalPostgres } from '../src/db/local/start.ts'
+import { createTemplate } from './support/template.ts'
+
+/**
+ * npm test: one Postgres for the whole run, a migrated template in it, and a database of its own for each test file.
+ * `npm test -- recovery plans` runs the files whose path contains one of the words; TEST_DATABASE_URL uses a server
+ * of yours.
+ */
+
+/** Suites with scripts of their own: they need tools or minutes that `npm test` must not ask for. */
+const APART = ['test/support', 'test/chaos', 'test/soak']
+
+function testFiles(folder: string): string[] {
+  return readdirSync(folder, { withFileTypes: true }).flatMap((entry) => {
+    const path = join(folder, entry.name)
+    if (entry.isDirectory()) return APART.includes(path) ? [] : testFiles(path)
+    return entry.name.endsWith('.test.ts') ? [path] : []
+  })
+}
+
+const words = process.argv.slice(2).filter((arg) => !arg.startsWith('-'))
+const files = testFiles('test')
+  .filter((file) => words.length === 0 || words.some((word) => file.includes(word)))
+  .toSorted()
+if (files.length === 0) {
+  process.stderr.write(`no test file contains ${words.join(' or ')}\n`)
+  process.exit(1)
+}
+
+const given = process.env['TEST_DATABASE_URL']
+const folder = mkdtempSync(join(tmpdir(), 'fleet-q-test-'))
+const local = given
+  ? undefined
+  : await startLocalPostgres({
+      dataDir: folder,
+      settings: {
+        // Tests kill pods and backends, never the machine: what fsync protects from does not happen here.
+        fsync: 'off',
+        synchronous_commit: 'off',
+        full_page_writes: 'off',
+        max_connections: '400',
+        shared_preload_libraries: '',
+      },
+    })
+const url = given ?? local?.url ?? ''
+process.stderr.write(`tests on Postgres at ${new URL(url).host}${local ? ` (${local.version}, its own)` : ''}\n`)
+const template = await createTemplate(url)
+
+const concurrency = '--test-concurrency=2'
+const reporter = process.stdout.isTTY ? [] : ['--test-reporter=spec']
+const child = spawn(process.execPath, ['--import', 'tsx', '--test', concurrency, ...reporter, ...files], {
+  stdio: 'inherit',
+  env: { ...process.env, TEST_DATABASE_URL: url, TEST_TEMPLATE: template.name },
+})
+for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => child.kill(signal))
+const code = await new Promise<number>((resolve) => child.on('exit', (status) => resolve(status ?? 1)))
+await template.drop()
+await local?.stop()
+rmSync(folder, { recursive: true, force: true })
+process.exit(code)
