@@ -69,7 +69,10 @@ function isAt(scan: Scan, pattern: RegExp): boolean {
 
 function scanObject(scan: Scan, depth: number): void {
   if (depth > JSON_DEPTH_MAX) refused(scan, `lies deeper than ${JSON_DEPTH_MAX} levels`)
-  if (advance(scan) === OBJECT_ENDS) return void scan.at++
+  if (advance(scan) === OBJECT_ENDS) {
+    scan.at++
+    return
+  }
   const base = scan.held
   let many: Set<string> | undefined
   do {
@@ -108,7 +111,10 @@ function isAmong(keys: readonly string[], from: number, to: number, key: string)
 
 function scanArray(scan: Scan, depth: number): void {
   if (depth > JSON_DEPTH_MAX) refused(scan, `lies deeper than ${JSON_DEPTH_MAX} levels`)
-  if (advance(scan) === ARRAY_ENDS) return void scan.at++
+  if (advance(scan) === ARRAY_ENDS) {
+    scan.at++
+    return
+  }
   let index = 0
   do {
     scan.path[depth - 1] = index++

@@ -61,6 +61,7 @@ export function threadPool(options: ThreadPoolOptions = {}): ThreadPool {
   async function runInThread(job: ThreadJob, signal: AbortSignal, onMessage = relayTo(job.context)) {
     const thread = await take(signal)
     try {
+      signal.throwIfAborted()
       return await work(thread, job, signal, onMessage)
     } finally {
       giveBack(thread)
@@ -68,7 +69,6 @@ export function threadPool(options: ThreadPoolOptions = {}): ThreadPool {
   }
 
   async function take(signal: AbortSignal): Promise<Thread> {
-    signal.throwIfAborted()
     if (stopped) throw poolStopped()
     const rested = idle.pop()
     if (rested !== undefined) return wake(rested)
@@ -187,7 +187,6 @@ export function threadPool(options: ThreadPoolOptions = {}): ThreadPool {
         clear()
         reject(notPlain(error))
       }
-      if (signal.aborted) onAbort()
     })
   }
 

@@ -119,7 +119,7 @@ test('every field says what it must be', async () => {
     ],
     [{ retry: { strategy: 'random' } }, 'retry.strategy: must be one of exponential, linear, fixed'],
     [{ retry: { jitter: 1.1 } }, 'retry.jitter: must be at most 1'],
-    [{ retry: { base: 5 } }, 'retry.base: is not a field of this request. Did you mean base_ms?'],
+    [{ retry: { bas_ms: 5 } }, 'retry.bas_ms: is not a field of this request. Did you mean base_ms?'],
     [{ key: '' }, 'key: must not be empty'],
     [{ unique: 7 }, 'unique: '],
     [
@@ -146,7 +146,9 @@ test('several things that are wrong are told at once, and at most fifty', async 
     '400 type: is missing; args: must be an object; typ: is not a field of this request. Did you mean type?',
   )
   const { send } = openDoor()
-  const { issues = [] } = await said(await send('/submit/batch', { steps: Array(1000).fill({}) }))
+  const { issues = [] } = await said(
+    await send('/submit/batch', { steps: Array.from({ length: 1000 }, () => ({})) }),
+  )
   assert.equal(issues.length, 51)
   assert.deepEqual(issues.at(-1), { at: '', message: 'and 1950 more' })
 })
@@ -201,22 +203,25 @@ test('a body that is not UTF-8 is refused instead of mended', async () => {
   assert.deepEqual(seen, [])
 })
 
+/** A step whose body is exactly so many bytes. */
+function filled(size: number): string {
+  const frame = '{"type":"a","args":{"x":""}}'
+  return frame.replace('""', `"${'x'.repeat(size - frame.length)}"`)
+}
+
 test('a megabyte is enough, with and without its length told', async () => {
-  const filled = (size: number) => {
-    const frame = '{"type":"a","args":{"x":""}}'
-    return frame.replace('""', `"${'x'.repeat(size - frame.length)}"`)
-  }
   const { ask, send, seen } = openDoor()
   const json = { 'content-type': 'application/json' }
   assert.equal((await send('/submit', filled(1_048_576))).status, 201)
   seen.length = 0
-  for (const init of [
+  const tooLarge: RequestInit[] = [
     { headers: { ...json, 'content-length': '1048577' }, body: filled(1_048_577) },
     { headers: { ...json, 'content-length': '5' }, body: filled(1_048_577) },
     { headers: json, body: filled(1_048_577) },
     { headers: { ...json, 'transfer-encoding': 'chunked', 'content-length': '5' }, body: filled(1_048_577) },
     { headers: json, body: endless(), duplex: 'half' },
-  ]) {
+  ]
+  for (const init of tooLarge) {
     const response = await ask('POST', '/submit', init)
     assert.equal(response.status, 413)
     assert.equal((await said(response)).error_type, 'validation_error')
@@ -338,7 +343,7 @@ test('an id is text of up to 200 characters; longer ones, and NUL, are not looke
 test('a batch is 1 to 1000 steps, and names the one that is wrong', async () => {
   assert.equal(await refusal('/submit/batch', { steps: [] }), '400 steps: must hold at least 1')
   assert.equal(
-    await refusal('/submit/batch', { steps: Array(1001).fill(STEP) }),
+    await refusal('/submit/batch', { steps: Array.from({ length: 1001 }, () => STEP) }),
     '400 steps: must hold at most 1000',
   )
   assert.equal(
