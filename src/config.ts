@@ -59,7 +59,7 @@ const SETTINGS = {
   httpAllow: setting('FLEET_Q_HTTP_ALLOW', list, '', 'hosts that steps of type http may call; none: the type is off'),
   commands: setting('FLEET_Q_COMMANDS', z.string(), '', 'JSON file that names the commands steps of type command may run; none: the type is off'),
   logLevel: setting('FLEET_Q_LOG_LEVEL', z.enum(['silent', 'fatal', 'error', 'warn', 'info', 'debug', 'trace']), 'info', 'lines below this level are not written'),
-  logFormat: setting('FLEET_Q_LOG_FORMAT', z.enum(['auto', 'json', 'pretty']), 'auto', 'auto: pretty on a terminal, JSON elsewhere'),
+  logFormat: setting('FLEET_Q_LOG_FORMAT', z.enum(['auto', 'json', 'pretty']), 'auto', 'auto: for people on a terminal or a Postgres of our own, JSON elsewhere'),
 } satisfies Record<string, Setting>
 
 type Settings = typeof SETTINGS

@@ -60,5 +60,7 @@ for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => ch
 const code = await new Promise<number>((resolve) => child.on('exit', (status) => resolve(status ?? 1)))
 await template.drop()
 await local?.stop()
+// As root the data lies where the server's own user can reach it.
+if (local) rmSync(local.dataDir, { recursive: true, force: true })
 rmSync(folder, { recursive: true, force: true })
 process.exit(code)

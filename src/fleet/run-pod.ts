@@ -65,8 +65,9 @@ function endOnSignals(pod: Pod, local: LocalPostgres | undefined, log: Log) {
   process.on('unhandledRejection', crash)
 }
 
+/** For people: on a terminal, and wherever a pod brings its own Postgres, for that is development. */
 const isPretty = (config: Config) =>
-  config.logFormat === 'pretty' || (config.logFormat === 'auto' && process.stdout.isTTY)
+  config.logFormat === 'pretty' || (config.logFormat === 'auto' && (process.stdout.isTTY || !config.databaseUrl))
 
 export const logOf = (config: Config): Log =>
   createLog(config.logLevel, isPretty(config) ? prettyLines(process.stdout) : undefined)

@@ -1,4 +1,5 @@
 import type { IncomingMessage } from 'node:http'
+import { inspect } from 'node:util'
 import type { Context } from 'hono'
 import type { Answer, Caller, HandlersOf, Role, Spec } from './endpoint.ts'
 import { authorise } from './guard.ts'
@@ -38,7 +39,7 @@ export const bind =
     authorise(context.var.role, spec.role)
     const request = context.req.raw
     const input = await readInput(spec, { request, params: context.req.param(), query: queryOf(request.url) })
-    const answer = await run(input, callerOf(context))
+    const answer = await run(input, callerOf(context)).catch(asError)
     if (checkAnswers) checkAnswer(spec, answer)
     const status = answer.status ?? (answer.replayed ? 200 : spec.status)
     const headers: Record<string, string> = { ...answer.headers }
@@ -48,6 +49,11 @@ export const bind =
     if (next !== undefined) headers['link'] = `<${next}>; rel="next"`
     return jsonResponse(context.var.requestId, status, answer.body, headers)
   }
+
+/** Hono gives onError errors only; whatever else a handler throws would leave without an answer of ours. */
+function asError(thrown: unknown): never {
+  throw thrown instanceof Error ? thrown : new Error(`This was thrown and is no error: ${inspect(thrown)}`)
+}
 
 export const callerOf = (context: Context<AppEnv>): Caller => ({
   role: context.var.role,

@@ -4,6 +4,7 @@ import type { ErrorCode } from '../errors.ts'
 import { Problem } from '../kernel/contract.ts'
 import type { Spec } from './endpoint.ts'
 import { STATUS } from './problem.ts'
+import { specs as fleetSpecs } from './specs.ts'
 
 type Schema = Record<string, unknown>
 
@@ -20,7 +21,7 @@ const DOORS: Record<Spec['door'], string> = {
 }
 
 /** OpenAPI 3.1 from the specs, by zod alone: schemas with an id become components. */
-export function openApiDocument(specs: readonly Spec[], version: string) {
+export function openApiDocument(version: string, specs: readonly Spec[] = Object.values(fleetSpecs)) {
   const components: Record<string, unknown> = {}
   const schema = (type: z.ZodType, io: 'input' | 'output') => schemaOf(type, io, components)
   const problem = { 'application/json': { schema: schema(Problem, 'output') } }

@@ -44,7 +44,7 @@ type Html = ReturnType<typeof html>
 
 /** openapi.json, and the page that people read instead: made once, from the same table as the routes. */
 export function referencePages(specs: readonly Spec[], version: string): Page[] {
-  const text = JSON.stringify(openApiDocument(specs, version))
+  const text = JSON.stringify(openApiDocument(version, specs))
   const document: Document = JSON.parse(text)
   const page = pageOf(document)
   return [

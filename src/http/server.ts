@@ -70,6 +70,8 @@ export function createApp(options: AppOptions): Hono<AppEnv> {
   app.use('*', async (context, next) => {
     const { method } = context.req
     const { host, path } = targetOf(context.req.url)
+    if (context.req.header('host')?.includes(','))
+      throw new FleetError('invalid_input', 'A request may name one Host, not two')
     context.set('role', guard.admit({ method, host, path, header: (name) => context.req.header(name) }))
     // Hono runs GET for HEAD; an operation has the method of its spec and no other.
     if (method === 'HEAD' && methodsAt(path).length > 0) throw notAllowed(method, methodsAt(path))

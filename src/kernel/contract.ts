@@ -86,7 +86,9 @@ export const BulkAnswer = z
   })
   .meta({ id: 'BulkAnswer' })
 
-export const StepError = z.looseObject({ class: z.string().optional(), message: z.string() }).meta({ id: 'StepError' })
+export const StepError = z
+  .looseObject({ class: z.string().optional(), message: z.string() })
+  .meta({ id: 'StepError' })
 
 export const ERROR_TYPES = [
   'validation_error',

@@ -150,19 +150,19 @@ export const putBack = (sql: Sql, orphans: Orphan[], poisonAfter: number, spread
   with /* recovery.put_back */ orphan as materialized (
     select o.*, step.lane_id, step.max_retries,
       fleet_q.step_public_id(step.id, step.salt, step.created_at) as public_id,
-      case when o.died then ${crashes(sql, sql`o.step_id`)} + 1 else 0 end as crashes
+      case when o.ended = 'pod_died' then ${crashes(sql, sql`o.step_id`)} + 1 else 0 end as crashes
     from unnest(
       ${orphans.map((o) => o.claimId)}::bigint[], ${orphans.map((o) => o.podId)}::bigint[],
-      ${orphans.map((o) => o.pod)}::text[], ${orphans.map((o) => o.died)}::boolean[],
+      ${orphans.map((o) => o.pod)}::text[], ${orphans.map((o) => (o.died ? 'pod_died' : 'released'))}::text[],
       ${orphans.map((o) => o.takenAt.toISOString())}::timestamptz[], ${orphans.map((o) => o.stepId)}::bigint[],
       ${orphans.map((o) => o.attempt)}::smallint[]
-    ) as o (claim_id, pod_id, pod, died, taken_at, step_id, attempt)
+    ) as o (claim_id, pod_id, pod, ended, taken_at, step_id, attempt)
     join fleet_q.steps as step on step.id = o.step_id
     where ${unsettled(sql, sql`o.step_id`, sql`o.claim_id`)}
   ),
   judged as materialized (
     select orphan.*, case
-      when not died then null
+      when ended = 'released' then null
       when crashes >= ${poisonAfter} then 'poison'
       when attempt > max_retries then 'dead_pod' end as reason
     from orphan
@@ -170,15 +170,15 @@ export const putBack = (sql: Sql, orphans: Orphan[], poisonAfter: number, spread
   tried as (
     insert into fleet_q.attempts (step_id, claim_id, attempt, pod_id, ended, started_at, ended_at, error)
     select step_id, claim_id, attempt, pod_id,
-      (case when died then 'pod_died' else 'released' end)::fleet_q.attempt_end, taken_at, fleet_q.clock(),
-      case when died then jsonb_build_object('class', 'PodDied', 'message', format('%s died while it held this step', pod)) end
+      ended::fleet_q.attempt_end, taken_at, fleet_q.clock(),
+      case when ended = 'pod_died' then jsonb_build_object('class', 'PodDied', 'message', format('%s died while it held this step', pod)) end
     from judged where reason is null
     on conflict do nothing
   ),
   to_ready as (
     insert into fleet_q.ready (lane_id, position, step_id, attempt)
     select lane_id, nextval('fleet_q.positions') - ${FRONT}::bigint, step_id,
-      case when died then attempt + 1 else attempt end
+      case when ended = 'pod_died' then attempt + 1 else attempt end
     from judged where reason is null and crashes < 2
     order by claim_id, step_id
   ),

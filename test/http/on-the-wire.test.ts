@@ -71,7 +71,7 @@ test('what could be read as two requests is answered once, with 400, and closed'
     'bare line feeds': 'GET /health HTTP/1.1\nHost: localhost\n\n',
     'a NUL in a header': post(['X-One: a\0b', `Content-Length: ${STEP.length}`]) + smuggled,
     'no host': 'GET /health HTTP/1.1\r\n\r\n',
-    'two hosts': 'GET /health HTTP/1.1\r\nHost: localhost\r\nHost: evil.example\r\n\r\n',
+    'two hosts': 'GET /health HTTP/1.1\r\nHost: localhost\r\nHost: evil.example\r\nConnection: close\r\n\r\n',
     'a host that is none': 'GET /health HTTP/1.1\r\nHost: local host/\r\n\r\n',
     'no HTTP at all': 'hello\r\n\r\n',
     TLS: '\u0016\u0003\u0001\u0002\u0000\u0001\u0000\u0001\u00fc\u0003\u0003\r\n\r\n',

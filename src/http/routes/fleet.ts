@@ -12,7 +12,11 @@ const PODS_MAX = 1000
 export const fleetRoutes = ({ database, say }: Door): Pick<Handlers, Mine> => ({
   getLeader: () =>
     database.run(async (sql) => {
-      const [[leader], eligible, [slots]] = await Promise.all([findLeader(sql), findEligiblePods(sql), sumSlots(sql)])
+      const [[leader], eligible, [slots]] = await Promise.all([
+        findLeader(sql),
+        findEligiblePods(sql),
+        sumSlots(sql),
+      ])
       return {
         body: {
           current_leader: leader?.public_id ?? null,
@@ -61,7 +65,11 @@ export const fleetRoutes = ({ database, say }: Door): Pick<Handlers, Mine> => ({
 
   getScale: () =>
     database.run(async (sql) => {
-      const [lanes, [slots], [outcomes]] = await Promise.all([countLanes(sql), sumSlots(sql), countOutcomes(sql)])
+      const [lanes, [slots], [outcomes]] = await Promise.all([
+        countLanes(sql),
+        sumSlots(sql),
+        countOutcomes(sql),
+      ])
       const pending = lanes.reduce((total, lane) => total + lane.ready, 0)
       const running = outcomes?.claimed ?? 0
       const capacity = slots?.capacity ?? 0
@@ -73,7 +81,8 @@ export const fleetRoutes = ({ database, say }: Door): Pick<Handlers, Mine> => ({
           capacity,
           live_pods: slots?.live_pods ?? 0,
           wanted_pods: Math.ceil((pending + running) / perPod),
-          load_percent: capacity === 0 ? (pending > 0 ? 100 : 0) : Math.round(((pending + running) / capacity) * 100),
+          load_percent:
+            capacity === 0 ? (pending > 0 ? 100 : 0) : Math.round(((pending + running) / capacity) * 100),
         },
       }
     }),
@@ -112,7 +121,10 @@ export const fleetRoutes = ({ database, say }: Door): Pick<Handlers, Mine> => ({
     if (!pod) {
       const [ended] = await database.run((sql) => findPod(sql, params.pod_id))
       throw ended
-        ? new FleetError('wrong_state', `Pod ${params.pod_id} is ${ended.status}; only a living pod can drain.`)
+        ? new FleetError(
+            'wrong_state',
+            `Pod ${params.pod_id} is ${ended.status}; only a living pod can drain.`,
+          )
         : new FleetError('pod_not_found', `There is no pod "${params.pod_id}". GET /admin/pods lists them.`)
     }
     say('drain')

@@ -34,7 +34,11 @@ export const healthRoutes = (door: Door): Pick<Handlers, 'getHealth' | 'getReadi
     const status = vitals.phase === 'ready' ? (isAway(vitals) ? 'database_away' : 'ready') : vitals.phase
     return {
       status: status === 'ready' ? 200 : 503,
-      body: { status: status === 'stopped' ? 'draining' : status, pod_id: door.publicId, message: MESSAGES[status] },
+      body: {
+        status: status === 'stopped' ? 'draining' : status,
+        pod_id: door.publicId,
+        message: MESSAGES[status],
+      },
     }
   },
 })

@@ -8,7 +8,12 @@ import { foreseeCycle, runCycle } from '../../recovery/run-cycle.ts'
 import type { Handlers } from '../server.ts'
 import type { Door } from './door.ts'
 
-type Mine = 'runRecovery' | 'listRecoveryCycles' | 'listDeadLetters' | 'redriveDeadLetter' | 'redriveDeadLetters'
+type Mine =
+  | 'runRecovery'
+  | 'listRecoveryCycles'
+  | 'listDeadLetters'
+  | 'redriveDeadLetter'
+  | 'redriveDeadLetters'
 
 /** Without force, a cycle that ended so lately is answer enough. */
 const RECENT_SECONDS = 1
@@ -87,7 +92,11 @@ export const recoveryRoutes = (door: Door): Pick<Handlers, Mine> => {
     },
 
     async listDeadLetters({ query }) {
-      const filter = { reason: query.reason ?? null, type: query.type ?? null, before: decodeCursor(query.cursor) }
+      const filter = {
+        reason: query.reason ?? null,
+        type: query.type ?? null,
+        before: decodeCursor(query.cursor),
+      }
       const rows = await database.run((sql) => listDeadLetters(sql, filter, query.limit))
       return {
         body: {
@@ -105,9 +114,13 @@ export const recoveryRoutes = (door: Door): Pick<Handlers, Mine> => {
       }
     },
 
-    redriveDeadLetter: async ({ params }) => ({ body: await redriveLetter(database, params.step_id, onReady) }),
+    redriveDeadLetter: async ({ params }) => ({
+      body: await redriveLetter(database, params.step_id, onReady),
+    }),
 
-    redriveDeadLetters: async ({ body }) => ({ body: await redriveLetters(database, body.filter, body, onReady) }),
+    redriveDeadLetters: async ({ body }) => ({
+      body: await redriveLetters(database, body.filter, body, onReady),
+    }),
   }
 }
 

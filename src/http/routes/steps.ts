@@ -47,7 +47,12 @@ export const stepRoutes = (door: Door): Pick<Handlers, Mine> => {
     listLogs: async ({ params, query }) => ({ body: await pageOfLogs(database, params.step_id, query) }),
 
     cancelStep: async ({ params, body }) => ({
-      body: await cancelStep(database, params.step_id, body.reason ?? 'cancelled by an operator', onCancelled),
+      body: await cancelStep(
+        database,
+        params.step_id,
+        body.reason ?? 'cancelled by an operator',
+        onCancelled,
+      ),
     }),
 
     retryStep: async ({ params }) => ({ body: await redriveStep(database, params.step_id, onReady) }),
@@ -82,7 +87,9 @@ export const stepRoutes = (door: Door): Pick<Handlers, Mine> => {
     },
 
     async resume({ body }) {
-      const removed = await database.run((sql) => removePause(sql, { type: body.type ?? null, key: body.key ?? null }))
+      const removed = await database.run((sql) =>
+        removePause(sql, { type: body.type ?? null, key: body.key ?? null }),
+      )
       if (removed.length > 0) onReady()
       return {
         body: {

@@ -60,11 +60,18 @@ function checkArguments(door: Door, steps: StepWish[], at: 'args' | 'steps') {
     const parsed = door.registry.get(step.type)?.definition.input?.safeParse(step.args)
     if (!parsed || parsed.success) return []
     const prefix = at === 'args' ? ['args'] : ['steps', i, 'args']
-    return parsed.error.issues.map(({ path, message }) => ({ at: [...prefix, ...path].map(String).join('.'), message }))
+    return parsed.error.issues.map(({ path, message }) => ({
+      at: [...prefix, ...path].map(String).join('.'),
+      message,
+    }))
   })
   const [first] = issues
   if (first)
-    throw new FleetError('invalid_input', `The arguments do not fit the type: ${first.at}: ${first.message}. Nothing was stored.`, { issues })
+    throw new FleetError(
+      'invalid_input',
+      `The arguments do not fit the type: ${first.at}: ${first.message}. Nothing was stored.`,
+      { issues },
+    )
 }
 
 const TYPES_KNOWN_FOR_MS = 5000
@@ -86,7 +93,10 @@ function typeWatch({ database, registry }: Door) {
     if (unhandled.length === 0) return {}
     const all = [...known, ...registry.keys()]
     return {
-      warnings: unhandled.map((type) => `No live pod handles "${type}".${didYouMean(type, all)} The step stays ready until one does.`),
+      warnings: unhandled.map(
+        (type) =>
+          `No live pod handles "${type}".${didYouMean(type, all)} The step stays ready until one does.`,
+      ),
     }
   }
 }
