@@ -1,7 +1,7 @@
 import { describeConfig } from './config.ts'
 import { fail } from './fleet/fail.ts'
 import { runPod } from './fleet/run-pod.ts'
-import { VERSION } from './fleet/start-pod.ts'
+import { VERSION } from './fleet/version.ts'
 import { fleet } from './cli/fleet.ts'
 import { health } from './cli/health.ts'
 import { submit } from './cli/submit.ts'

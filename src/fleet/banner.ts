@@ -2,7 +2,8 @@ import { relative } from 'node:path'
 import type { Config } from '../config.ts'
 import type { LocalPostgres } from '../db/local/start.ts'
 import { durationText } from '../kernel/duration.ts'
-import { VERSION, type Pod } from './start-pod.ts'
+import type { Pod } from './start-pod.ts'
+import { VERSION } from './version.ts'
 
 export interface BannerFacts {
   config: Config

@@ -1,20 +1,16 @@
-import { readFileSync } from 'node:fs'
+import { podName, type Config } from '../config.ts'
 import { awaitDatabase, connect, type Database } from '../db/connect.ts'
 import { inWords } from '../db/failure.ts'
 import { listen } from '../db/listen.ts'
 import { migrate } from '../db/migrate.ts'
-import type { Config } from '../config.ts'
-import { isLoopback, podName } from '../config.ts'
-import { serveHttp } from '../http/listen.ts'
-import { fleetDoor } from '../http/routes/fleet-door.ts'
-import { createApp } from '../http/server.ts'
+import type { Door } from '../http/routes/door.ts'
 import { newPodId } from '../kernel/ids.ts'
 import type { Log } from '../kernel/log.ts'
 import { loop } from '../kernel/loop.ts'
 import { createLeadership, type Chore } from '../leader/lead.ts'
 import { createHeartbeat } from '../pod/heartbeat.ts'
 import { CHANNEL, createHints, parseHint } from '../pod/hints.ts'
-import { endPod, registerPod, startDraining } from '../pod/pod.sql.ts'
+import { endPod, registerPod } from '../pod/pod.sql.ts'
 import { recover } from '../recovery/recover.ts'
 import type { CycleSummary } from '../recovery/run-cycle.ts'
 import { createForgetter } from '../step/forget.ts'
@@ -23,12 +19,10 @@ import { createSubmitter } from '../step/submit.ts'
 import { capacityOf } from '../worker/capacity.ts'
 import { createNotes } from '../worker/notes.ts'
 import { createRegistry, type Handled } from '../worker/registry.ts'
-import { currentAttempt } from '../worker/run-attempt.ts'
-import { createWorker, LET_GO_LIMIT_MS, STUCK_SHARE } from '../worker/work.ts'
-
-export const VERSION: string = (
-  JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as { version: string }
-).version
+import { createWorker, STUCK_SHARE } from '../worker/work.ts'
+import { createLife } from './end-pod.ts'
+import { servePod } from './serve-pod.ts'
+import { VERSION } from './version.ts'
 
 export interface PodOptions {
   config: Config
@@ -57,7 +51,6 @@ const PROMOTE_LEADER_MS = 1000
 const PROMOTE_OTHERS_MS = 10_000
 const FORGET_EVERY_MS = 60_000
 const DATABASE_WAIT_MS = 10_000
-const CRASH_LIMIT_MS = 2000
 
 /** Builds every part once, starts them in order, stops them in reverse: the one place where they meet. */
 export async function startPod(options: PodOptions): Promise<Pod> {
@@ -65,18 +58,19 @@ export async function startPod(options: PodOptions): Promise<Pod> {
   const publicId = newPodId(podName(config))
   const capacity = capacityOf(config.maxParallelism, config.capacityPercent)
   const registry = createRegistry(options.steps)
-  const deadAfterMs = config.deadAfterSeconds * 1000
   const heartbeatMs = config.heartbeatSeconds * 1000
+  const deadAfterMs = config.deadAfterSeconds * 1000
 
   const pool = (name: string, max: number, deadlineMs: number): Database =>
     connect({
       url: databaseUrl,
-      name: `fleet-q ${name} ${publicId}`.slice(0, 63),
+      name: connectionName(name),
       max,
       pooler: config.databasePooler,
       deadlineMs,
       onDiscard: (reason) => log.warn({ pool: name, reason }, 'connections were given up'),
     })
+  const connectionName = (part: string) => `fleet-q ${part} ${publicId}`.slice(0, 63)
   // Apart, so that slow questions of people cannot starve the work. A handler's transaction has a connection to itself.
   const work = pool('work', Math.max(2, Math.ceil(config.databasePoolMax / 2)), 10_000)
   const door = inWords(pool('door', Math.max(1, Math.floor(config.databasePoolMax / 2)), 5000))
@@ -86,32 +80,19 @@ export async function startPod(options: PodOptions): Promise<Pod> {
   try {
     await awaitDatabase(work, DATABASE_WAIT_MS, (error) => log.warn({ err: error }, 'waiting for the database'))
     const { applied } = await migrate(work)
-    return await run(applied)
+    return await assemble(applied)
   } catch (error) {
     await Promise.all(pools.map((each) => each.close()))
     throw error
   }
 
-  async function run(migrated: number[]): Promise<Pod> {
-    const [row] = await work.run((sql) =>
-      registerPod(sql, {
-        publicId,
-        name: podName(config),
-        version: VERSION,
-        types: [...registry.keys()],
-        capacity,
-        deadAfterMs,
-        leaderEligible: config.leaderEligible,
-      }),
-    )
-    if (!row) throw new Error('the pod was not registered')
-    const podId = row.id
+  async function assemble(migrated: number[]): Promise<Pod> {
+    const podId = await register()
     const bornAt = performance.now()
-    let phase: 'starting' | 'ready' | 'draining' | 'stopped' = 'starting'
     let drainWanted = false
-
     const say = createHints(work, podId)
     const notes = createNotes(work, log)
+
     const worker = createWorker({
       database: work,
       transactions,
@@ -131,20 +112,21 @@ export async function startPod(options: PodOptions): Promise<Pod> {
     })
 
     const forgetter = createForgetter(work, config.retentionDays * 86_400)
-    const chores: Chore[] = [
-      { name: 'recovery', run: (term) => recover({ database: work, podId, onCycle: tellCycle }, term) },
-      { name: 'retention', run: atMostEvery(FORGET_EVERY_MS, () => forgetter.round()) },
-    ]
     const leadership = createLeadership({
       database: work,
       podId,
       eligible: config.leaderEligible,
       roundMs: config.recoverySeconds * 1000,
-      chores,
+      chores: [
+        { name: 'recovery', run: (term) => recover({ database: work, podId, onCycle: tellCycle }, term) },
+        { name: 'retention', run: atMostEvery(FORGET_EVERY_MS, () => forgetter.round()) },
+      ],
       log,
       lookAgainIn: (ms) => void setTimeout(() => heartbeat.beatNow(), ms).unref(),
       onChange: () => promoter.ring(),
     })
+
+    /** Any pod may move what is due; the leader does it on time, the others now and then, should it fail. */
     const promoter = loop({
       name: 'promote',
       everyMs: PROMOTE_OTHERS_MS,
@@ -176,13 +158,9 @@ export async function startPod(options: PodOptions): Promise<Pod> {
           log.info({}, drainWanted ? 'draining: an operator wishes it' : 'taking steps again')
           if (!drainWanted) worker.ring()
         }
-        void worker.lookForCancelled().catch(() => {})
+        lookForCancelled()
       },
-      onFenced() {
-        if (phase === 'stopped') return
-        log.error({ pod: publicId }, 'this pod was declared dead: it aborts its handlers and ends')
-        void fenced()
-      },
+      onFenced: () => life.fenced(),
       onSilence() {
         log.warn({}, 'no heartbeat was confirmed for too long: handlers are aborted before others may take over')
         worker.letGo('silence', 'the pod could not report to the database for too long')
@@ -191,13 +169,13 @@ export async function startPod(options: PodOptions): Promise<Pod> {
 
     const doorbell = listen({
       url: databaseUrl,
-      name: `fleet-q listen ${publicId}`.slice(0, 63),
+      name: connectionName('listen'),
       channel: CHANNEL,
       onMessage(payload) {
         const hint = parseHint(payload)
         if (hint?.kind === 'ready') worker.ring()
         else if (hint?.kind === 'forget') worker.forgetMarks()
-        else if (hint?.kind === 'cancel') void worker.lookForCancelled().catch(() => {})
+        else if (hint?.kind === 'cancel') lookForCancelled()
         else if (hint?.kind === 'recover') leadership.ring()
         else if (hint?.kind === 'drain') heartbeat.beatNow()
       },
@@ -214,53 +192,69 @@ export async function startPod(options: PodOptions): Promise<Pod> {
     })
 
     const loops = [worker.loop, leadership.loop, promoter]
-    const tokens = config.tokens.map((pair) => {
-      const colon = pair.indexOf(':')
-      return { role: pair.slice(0, colon) as 'admin', token: pair.slice(colon + 1) }
-    })
-    const app = createApp({
-      tokens,
-      openAccess: tokens.length === 0,
-      hosts: isLoopback(config.apiHost) ? [] : 'any',
-      log,
+    const doorOfPod: Door = {
+      database: door,
+      submitter,
+      registry,
+      podId,
+      publicId,
       version: VERSION,
-      handlers: fleetDoor({
-        database: door,
-        submitter,
-        registry,
-        podId,
-        publicId,
-        version: VERSION,
-        capacity,
-        say,
-        onReady: () => worker.ring(),
-        onCancelled: () => void worker.lookForCancelled().catch(() => {}),
-        onCycle: tellCycle,
-        term: () => leadership.term,
-        vitals: () => ({
-          phase: drainWanted && phase === 'ready' ? 'draining' : phase,
-          uptimeSeconds: (performance.now() - bornAt) / 1000,
-          running: worker.running,
-          stuck: worker.stuck,
-          healthy: worker.stuck <= capacity * STUCK_SHARE,
-          beatAgeMs: heartbeat.lastBeatAgeMs(),
-          heartbeatMs,
-          loopAgesMs: Object.fromEntries(loops.map((each) => [each.name, each.lastSuccessAgeMs()])),
-        }),
+      capacity,
+      say,
+      onReady: () => worker.ring(),
+      onCancelled: lookForCancelled,
+      onCycle: tellCycle,
+      term: () => leadership.term,
+      vitals: () => ({
+        phase: drainWanted && life.phase === 'ready' ? 'draining' : life.phase,
+        uptimeSeconds: (performance.now() - bornAt) / 1000,
+        running: worker.running,
+        stuck: worker.stuck,
+        healthy: worker.stuck <= capacity * STUCK_SHARE,
+        beatAgeMs: heartbeat.lastBeatAgeMs(),
+        heartbeatMs,
+        loopAgesMs: Object.fromEntries(loops.map((each) => [each.name, each.lastSuccessAgeMs()])),
       }),
-    })
-
-    let server: Awaited<ReturnType<typeof serveHttp>>
-    try {
-      server = await serveHttp(app, { host: config.apiHost, port: config.apiPort })
-    } catch (error) {
+    }
+    const server = await servePod(config, doorOfPod, log).catch(async (error: unknown) => {
       await work.run((sql) => endPod(sql, podId, 'gone', 'it could not serve')).catch(() => {})
       throw error
-    }
+    })
+
+    const life = createLife({
+      config,
+      podId,
+      work,
+      pools,
+      worker,
+      leadership,
+      promoter,
+      notes,
+      heartbeat,
+      doorbell,
+      closeServer: (graceMs) => server.close({ graceMs }),
+      log,
+      onFenced: options.onFenced,
+    })
     await heartbeat.start()
     for (const part of [notes.loop, ...loops]) part.start()
     if (!config.databasePooler) await doorbell.start()
-    phase = 'ready'
+    life.begin()
+
+    return {
+      id: publicId,
+      address: { host: config.apiHost, port: server.port },
+      migrated,
+      types: [...registry.keys()],
+      capacity,
+      stop: life.stop,
+      crash: life.crash,
+    }
+
+    /** Cancelled elsewhere: a hint says so at once, the heartbeat makes sure. */
+    function lookForCancelled() {
+      worker.lookForCancelled().catch(() => {})
+    }
 
     function tellCycle(summary: CycleSummary) {
       if (summary.requeued + summary.terminal > 0) {
@@ -281,66 +275,22 @@ export async function startPod(options: PodOptions): Promise<Pod> {
         )
       options.onCycle?.(summary)
     }
+  }
 
-    async function closeParts() {
-      await doorbell.stop()
-      for (const part of [promoter, leadership.loop, worker.loop, notes.loop]) await part.stop()
-      await heartbeat.stop()
-      await Promise.all(pools.map((each) => each.close()))
-    }
-
-    async function fenced() {
-      phase = 'stopped'
-      worker.stopClaiming()
-      worker.letGo('fenced', 'this pod was declared dead; another one runs the step')
-      // What ended meanwhile is handed in all the same: it is refused, and counted.
-      await worker.finish(LET_GO_LIMIT_MS)
-      options.onFenced()
-    }
-
-    async function stop(why = 'stopped') {
-      if (phase === 'draining' || phase === 'stopped') return
-      phase = 'draining'
-      worker.stopClaiming()
-      await work.run((sql) => startDraining(sql, podId)).catch(() => {})
-      await leadership.resign('the pod is stopping')
-      if (config.drainDelaySeconds > 0) await new Promise((done) => setTimeout(done, config.drainDelaySeconds * 1000))
-      if (!(await worker.finish(config.graceSeconds * 1000))) {
-        worker.letGo('shutdown', 'the pod is shutting down')
-        await worker.finish(LET_GO_LIMIT_MS)
-      }
-      await end(why)
-    }
-
-    async function end(why: string) {
-      phase = 'stopped'
-      await server.close({ graceMs: 1000 })
-      await notes.loop.stop()
-      await work.run((sql) => endPod(sql, podId, 'gone', why)).catch(() => {})
-      await closeParts()
-    }
-
-    return {
-      id: publicId,
-      address: { host: config.apiHost, port: server.port },
-      migrated,
-      types: [...registry.keys()],
-      capacity,
-      stop,
-      async crash(error) {
-        if (phase === 'stopped') return
-        phase = 'stopped'
-        worker.stopClaiming()
-        const guilty = currentAttempt.getStore()
-        log.fatal({ err: error, step: guilty?.stepId }, 'an exception that nobody caught: this pod ends')
-        guilty?.blame(error)
-        // Its report goes first; the neighbours are released, no attempt of theirs is burnt.
-        await new Promise((done) => setImmediate(done))
-        worker.letGo('crash', 'the pod ends: an exception that nobody caught')
-        await worker.finish(CRASH_LIMIT_MS)
-        await work.run((sql) => endPod(sql, podId, 'gone', 'an exception that nobody caught')).catch(() => {})
-      },
-    }
+  async function register(): Promise<string> {
+    const [row] = await work.run((sql) =>
+      registerPod(sql, {
+        publicId,
+        name: podName(config),
+        version: VERSION,
+        types: [...registry.keys()],
+        capacity,
+        deadAfterMs,
+        leaderEligible: config.leaderEligible,
+      }),
+    )
+    if (!row) throw new Error('the pod was not registered')
+    return row.id
   }
 }
 

@@ -23,7 +23,9 @@ test('http and other ports are allowed by saying so', () => {
   assert.equal(mayCall('api.example.com:8443', 'https://api.example.com:8443/'), true)
   assert.equal(mayCall('api.example.com:8443', 'https://api.example.com/'), false)
   assert.equal(mayCall('http://api.example.com:8080', 'http://api.example.com:8080/'), true)
+  assert.equal(mayCall('api.example.com:8443', 'http://api.example.com:8443/'), false)
   assert.equal(mayCall('api.example.com:*', 'https://api.example.com:1/'), true)
+  assert.equal(mayCall('api.example.com:*', 'http://api.example.com:1/'), false)
 })
 
 test('a star stands for every name below one, not for the name itself and not for its look-alikes', () => {

@@ -13,7 +13,7 @@ import { test, type TestContext } from 'node:test'
 import { promisify } from 'node:util'
 import { NonRetryableError, type StepContext } from '../../src/step/handler.ts'
 import { httpStep, type HttpStepOptions } from '../../src/worker/builtin/http.ts'
-import { resolveByDns, type Resolve } from '../../src/worker/builtin/request.ts'
+import { resolveByDns, send, type Resolve } from '../../src/worker/builtin/request.ts'
 
 const HTTP_MODULE = new URL('../../src/worker/builtin/http.ts', import.meta.url).href
 
@@ -100,6 +100,15 @@ test('a name that stands for an inner address is not connected, whatever its oth
         address,
       )
   assert.equal(canary.connections(), 0)
+})
+
+test('an address that is spelled out is checked once more where the connection is made', async (t) => {
+  const sockets = countSockets(t)
+  const hop = { method: 'GET', headers: {}, body: undefined, ca: undefined, resolve: resolveByDns }
+  const { signal } = new AbortController()
+  for (const url of ['http://127.0.0.1:1/', 'https://[::1]:1/'])
+    await assertRefused(send({ ...hop, url: new URL(url), permits: () => false, signal }), url)
+  assert.equal(sockets.count, 0)
 })
 
 test('names that this machine itself takes for loopback are refused, with the usual resolver', async (t) => {

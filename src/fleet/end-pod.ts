@@ -1,0 +1,111 @@
+import type { Config } from '../config.ts'
+import type { Database } from '../db/connect.ts'
+import type { Log } from '../kernel/log.ts'
+import type { Loop } from '../kernel/loop.ts'
+import type { Service } from '../kernel/service.ts'
+import type { Leadership } from '../leader/lead.ts'
+import type { Heartbeat } from '../pod/heartbeat.ts'
+import { endPod, startDraining } from '../pod/pod.sql.ts'
+import type { Notes } from '../worker/notes.ts'
+import { currentAttempt } from '../worker/run-attempt.ts'
+import { LET_GO_LIMIT_MS, type PodWorker } from '../worker/work.ts'
+
+export type Phase = 'starting' | 'ready' | 'draining' | 'stopped'
+
+export interface Parts {
+  config: Config
+  podId: string
+  work: Database
+  pools: Database[]
+  worker: PodWorker
+  leadership: Leadership
+  promoter: Loop
+  notes: Notes
+  heartbeat: Heartbeat
+  doorbell: Service
+  closeServer(graceMs: number): Promise<void>
+  log: Log
+  onFenced(): void
+}
+
+export interface Life {
+  readonly phase: Phase
+  begin(): void
+  stop(why?: string): Promise<void>
+  crash(error: unknown): Promise<void>
+  fenced(): void
+}
+
+const CRASH_LIMIT_MS = 2000
+
+/** The ways in which a pod ends: asked to, by an exception that nobody caught, or declared dead by the others. */
+export function createLife(parts: Parts): Life {
+  let phase: Phase = 'starting'
+  let stopped: Promise<void> | undefined
+
+  async function stop(why: string) {
+    const { config, work, podId, worker, leadership } = parts
+    phase = 'draining'
+    worker.stopClaiming()
+    await work.run((sql) => startDraining(sql, podId)).catch(() => {})
+    await leadership.resign('the pod is stopping')
+    if (config.drainDelaySeconds > 0) await new Promise((done) => setTimeout(done, config.drainDelaySeconds * 1000))
+    if (!(await worker.finish(config.graceSeconds * 1000))) {
+      worker.letGo('shutdown', 'the pod is shutting down')
+      await worker.finish(LET_GO_LIMIT_MS)
+    }
+    await close(why)
+  }
+
+  /** In the reverse order of the start; the goodbye comes before the connections go. */
+  async function close(why: string) {
+    const { work, podId, pools, worker, leadership, promoter, notes, heartbeat, doorbell, closeServer } = parts
+    phase = 'stopped'
+    await closeServer(1000)
+    await notes.loop.stop()
+    await work.run((sql) => endPod(sql, podId, 'gone', why)).catch(() => {})
+    await doorbell.stop()
+    for (const part of [promoter, leadership.loop, worker.loop]) await part.stop()
+    await heartbeat.stop()
+    await Promise.all(pools.map((each) => each.close()))
+  }
+
+  async function leave() {
+    const { worker, onFenced } = parts
+    worker.stopClaiming()
+    worker.letGo('fenced', 'this pod was declared dead; another one runs the step')
+    // What ended meanwhile is handed in all the same: it is refused, and counted.
+    await worker.finish(LET_GO_LIMIT_MS)
+    onFenced()
+  }
+
+  return {
+    get phase() {
+      return phase
+    },
+    begin() {
+      phase = 'ready'
+    },
+    stop: (why = 'stopped') => (stopped ??= phase === 'stopped' ? Promise.resolve() : stop(why)),
+    async crash(error) {
+      if (phase === 'stopped') return
+      phase = 'stopped'
+      const { work, podId, worker, log } = parts
+      worker.stopClaiming()
+      const guilty = currentAttempt.getStore()
+      log.fatal({ err: error, step: guilty?.stepId }, 'an exception that nobody caught: this pod ends')
+      guilty?.blame(error)
+      // Its report goes first; the neighbours are released, no attempt of theirs is burnt.
+      await new Promise((done) => setImmediate(done))
+      worker.letGo('crash', 'the pod ends: an exception that nobody caught')
+      await worker.finish(CRASH_LIMIT_MS)
+      await work.run((sql) => endPod(sql, podId, 'gone', 'an exception that nobody caught')).catch(() => {})
+    },
+    fenced() {
+      if (phase === 'stopped') return
+      phase = 'stopped'
+      parts.log.error({}, 'this pod was declared dead: it aborts its handlers and ends')
+      void leave()
+    },
+  }
+}
