@@ -8,7 +8,7 @@ import { createTemplate } from './support/template.ts'
 /**
  * npm test: one Postgres for the whole run, a migrated template in it, and a database of its own for each test file.
  * `npm test -- recovery plans` runs the files whose path contains one of the words; TEST_DATABASE_URL uses a server
- * of yours.
+ * of yours; TEST_POSTGRES=npm the Postgres that npm brings, even where the machine has one.
  */
 
 /** Suites with scripts of their own: they need tools or minutes that `npm test` must not ask for. */
@@ -37,6 +37,7 @@ const local = given
   ? undefined
   : await startLocalPostgres({
       dataDir: folder,
+      prefer: process.env['TEST_POSTGRES'] === 'npm' ? 'npm' : 'system',
       settings: {
         // Tests kill pods and backends, never the machine: what fsync protects from does not happen here.
         fsync: 'off',

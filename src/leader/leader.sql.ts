@@ -4,12 +4,12 @@ import type { Sql } from '../db/connect.ts'
  * The eldest living pod leads: born first, heard of within its own threshold. A pod whose leadership hung or threw
  * stands behind all others for a while, but still leads where there is nobody else.
  */
-const eldest = (sql: Sql) => sql`
+const eldest = (sql: Sql) => sql`(
   select id from fleet_q.pods
   where status = 'live' and leader_eligible
     and beat_at > fleet_q.clock() - make_interval(secs => dead_after_ms::float8 / 1000)
   order by coalesce(benched_until > fleet_q.clock(), false), born_at, id
-  limit 1`
+  limit 1)`
 
 /** Ends the open term of another pod, if this one is the eldest now. */
 export const succeed = (sql: Sql, podId: string) => sql<{ term: string; pod_id: string; ended_why: string }[]>`
@@ -24,14 +24,14 @@ export const succeed = (sql: Sql, podId: string) => sql<{ term: string; pod_id: 
     else 'an older pod is alive' end
   from fleet_q.pods
   where term.ended_at is null and term.pod_id <> ${podId} and pods.id = term.pod_id
-    and (${eldest(sql)}) = ${podId}
+    and ${eldest(sql)} = ${podId}
   returning term.term, term.pod_id, term.ended_why`
 
 /** A row an accession; the partial unique index allows one open term. */
 export const accede = (sql: Sql, podId: string) => sql<{ term: string }[]>`
   insert /* leader.accede */ into fleet_q.leader_terms (pod_id, began_why)
   select ${podId}, 'oldest living pod'
-  where (${eldest(sql)}) = ${podId}
+  where ${eldest(sql)} = ${podId}
   on conflict ((true)) where ended_at is null do nothing
   returning term`
 

@@ -212,11 +212,14 @@ test('who waits for a thread gets the next one that is free, or leaves with an a
   const { job, pool, run } = setup(t, { threadsMax: 1 })
   const [busy, stop] = [new AbortController(), new AbortController()]
   const reason = new Error('cancelled')
-  const first = pool.runInThread({ ...job('obeys'), args: { finish: true } }, busy.signal)
+  let begun = () => {}
+  const isReady = new Promise<void>((resolve) => (begun = resolve))
+  const first = pool.runInThread({ ...job('obeys'), args: { finish: true } }, busy.signal, () => begun())
   const left = pool.runInThread(job('echo'), stop.signal)
   const second = run('echo')
   stop.abort(reason)
   await assert.rejects(left, reason)
+  await isReady
   busy.abort(reason)
   assert.equal(await first, 'finished')
   assert.ok(threadOf(await second) > 0)
