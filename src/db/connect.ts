@@ -3,7 +3,7 @@ import { FleetError } from '../errors.ts'
 import { isUnavailable, sqlState } from './failure.ts'
 
 /** A pool or a transaction: a statement cannot tell which. */
-export type Sql = postgres.ISql<{}>
+export type Sql = postgres.ISql
 
 export interface DatabaseOptions {
   url: string

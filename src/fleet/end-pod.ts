@@ -7,7 +7,7 @@ import type { Leadership } from '../leader/lead.ts'
 import type { Heartbeat } from '../pod/heartbeat.ts'
 import { endPod, startDraining } from '../pod/pod.sql.ts'
 import type { Notes } from '../worker/notes.ts'
-import { currentAttempt } from '../worker/run-attempt.ts'
+import { currentAuthor } from '../worker/run-attempt.ts'
 import { LET_GO_LIMIT_MS, type PodWorker } from '../worker/work.ts'
 
 export type Phase = 'starting' | 'ready' | 'draining' | 'stopped'
@@ -92,7 +92,7 @@ export function createLife(parts: Parts): Life {
       phase = 'stopped'
       const { work, podId, worker, log } = parts
       worker.stopClaiming()
-      const guilty = currentAttempt.getStore()
+      const guilty = currentAuthor.getStore()
       log.fatal({ err: error, step: guilty?.stepId }, 'an exception that nobody caught: this pod ends')
       guilty?.blame(error)
       // Its report goes first; the neighbours are released, no attempt of theirs is burnt.

@@ -13,7 +13,7 @@ export async function gatherSteps(config: Config, inCode: StepDefinition[], ownP
     ...inCode.map((definition) => ({ definition })),
     ...(config.handlers ? await loadSteps(config.handlers) : []),
     ...(config.httpAllow.length > 0 ? [{ definition: httpStep({ allowHosts: config.httpAllow }) }] : []),
-    ...(config.commands ? [{ definition: commandStep(await loadCommands(config.commands)) }] : []),
+    ...(config.commands ? [{ definition: commandStep(loadCommands(config.commands)) }] : []),
     ...(demo ? demoSteps : []),
   ]
 }

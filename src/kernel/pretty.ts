@@ -23,7 +23,7 @@ export function prettyLines(out: NodeJS.WriteStream): { write(line: string): voi
         .join(' ')
       const failure = err as { message?: unknown } | undefined
       out.write(
-        `${paint('gray', clock)} ${paint(COLOURS[name] ?? 'gray', name.padEnd(5))} ${String(msg ?? '')}` +
+        `${paint('gray', clock)} ${paint(COLOURS[name] ?? 'gray', name.padEnd(5))} ${typeof msg === 'string' ? msg : ''}` +
           `${facts ? ` ${paint('gray', facts)}` : ''}${failure ? ` ${paint('gray', String(failure.message))}` : ''}\n`,
       )
     },

@@ -128,8 +128,12 @@ function summarize(step: StepRow, attemptEndedAt?: Date) {
   }
 }
 
-const errorOf = (error: Record<string, unknown> | null | undefined) =>
-  error ? { ...error, message: String(error['message'] ?? '') } : null
+/** As the schema has it: whatever was stored, with a message. */
+export function errorOf(error: Record<string, unknown> | null | undefined) {
+  if (!error) return null
+  const message = error['message']
+  return { ...error, message: typeof message === 'string' ? message : '' }
+}
 
 const describeAttempt = (row: AttemptRow): StepStatus['attempts'][number] => ({
   attempt: row.attempt,

@@ -56,7 +56,7 @@ export function parsePublicId(text: string): StepKey | undefined {
 }
 
 const fromBase36 = (text: string): bigint =>
-  [...text].reduce((total, digit) => total * 36n + BigInt(Number.parseInt(digit, 36)), 0n)
+  Array.from(text).reduce((total, digit) => total * 36n + BigInt(Number.parseInt(digit, 36)), 0n)
 
 /** Stable for every attempt of a step, for handlers that call services outside. */
 export function idempotencyKey(stepId: string): string {

@@ -28,6 +28,11 @@ export interface Attempt {
   readonly report: Promise<Report | undefined>
   /** Fulfilled when the handler itself is over, which may be later than its report. */
   readonly over: Promise<void>
+}
+
+/** Whom an exception is to be blamed on that no handler could catch. */
+export interface Author {
+  readonly stepId: string
   /** Ends the attempt as thrown, from outside of the handler: a timer of it threw. */
   blame(error: unknown): void
 }
@@ -40,7 +45,7 @@ export interface AttemptDeps {
 }
 
 /** Which attempt the code that runs now belongs to; also inside timers that a handler left behind. */
-export const currentAttempt = new AsyncLocalStorage<Attempt>()
+export const currentAuthor = new AsyncLocalStorage<Author>()
 
 /** A handler that honours its signal gets this long to end before its attempt is handed in without it. */
 export const LET_GO_MS = 800
@@ -65,17 +70,16 @@ export function startAttempt(step: ClaimedStep, handled: Handled, deps: AttemptD
     limitMs,
   )
 
-  const attempt: Attempt = { step, stepId, controller, report: undefined as never, over: undefined as never, blame }
   const handler = step.expired
     ? Promise.resolve<Ending>({ kind: 'expired' })
-    : currentAttempt.run(attempt, () => runHandler())
+    : currentAuthor.run({ stepId, blame }, () => runHandler())
   const over = handler.then(() => {})
   const report = Promise.race([handler, blamed, letGo()]).then(handIn).finally(() => clearTimeout(limit))
-  return Object.assign(attempt, { report, over })
+  return { step, stepId, controller, report, over }
 
   async function runHandler(): Promise<Ending> {
     // Not in the stack of the claim loop: a handler that throws at once must not disturb it.
-    await null
+    await Promise.resolve()
     try {
       const parsed = definition.input?.safeParse(step.args)
       if (parsed && !parsed.success) throw new BadArguments(parsed.error.issues)
@@ -144,8 +148,8 @@ export function startAttempt(step: ClaimedStep, handled: Handled, deps: AttemptD
         deps.notes.progress({
           stepId: step.step_id,
           claimId: step.claim_id,
-          percent: Math.min(Math.max(Number(percent) || 0, 0), 100),
-          message: message === undefined ? null : String(message).toWellFormed().replaceAll('\0', '\uFFFD').slice(0, 1000),
+          percent: Math.min(Math.max(percent || 0, 0), 100),
+          message: message === undefined ? null : message.toWellFormed().replaceAll('\0', '\uFFFD').slice(0, 1000),
         })
       },
       tx: () => transaction.open(),

@@ -5,6 +5,7 @@ import { listCycles, listDeadLetters, type CycleReport } from '../../recovery/re
 import { redriveLetter, redriveLetters } from '../../recovery/redrive.ts'
 import { relayCycle } from '../../recovery/relay.ts'
 import { foreseeCycle, runCycle } from '../../recovery/run-cycle.ts'
+import { errorOf } from '../../step/read.ts'
 import type { Handlers } from '../server.ts'
 import type { Door } from './door.ts'
 
@@ -107,7 +108,7 @@ export const recoveryRoutes = (door: Door): Pick<Handlers, Mine> => {
             at: row.at.toISOString(),
             attempts: row.attempt,
             pod_id: row.pod,
-            error: row.error ? { ...row.error, message: String(row.error['message'] ?? '') } : null,
+            error: errorOf(row.error),
           })),
           next_cursor: nextOf(rows, query.limit),
         },
