@@ -8,7 +8,7 @@ import { createApp } from '../http/server.ts'
 import type { Log } from '../kernel/log.ts'
 
 /** The pod's HTTP server. Without a token only loopback is served; config.ts has seen to that. */
-export function servePod(config: Config, door: Door, log: Log) {
+export function servePod(config: Config, door: Door, log: Log, checkAnswers: boolean) {
   const tokens = config.tokens.map((pair) => {
     const colon = pair.indexOf(':')
     return { role: pair.slice(0, colon) as TokenRole, token: pair.slice(colon + 1) }
@@ -21,6 +21,7 @@ export function servePod(config: Config, door: Door, log: Log) {
     version: door.version,
     handlers: fleetDoor(door),
     pages: [metricsPage(door)],
+    checkAnswers,
   })
   return serveHttp(app, { host: config.apiHost, port: config.apiPort })
 }

@@ -33,6 +33,8 @@ export interface PodOptions {
   /** This pod does not count any more: declared dead, or its heart failed. The process is to end. */
   onFenced(): void
   onCycle?(summary: CycleSummary): void
+  /** For tests: an answer that does not fit its schema is an error. */
+  checkAnswers?: boolean
 }
 
 export interface Pod {
@@ -216,7 +218,7 @@ export async function startPod(options: PodOptions): Promise<Pod> {
         loopAgesMs: Object.fromEntries(loops.map((each) => [each.name, each.lastSuccessAgeMs()])),
       }),
     }
-    const server = await servePod(config, doorOfPod, log).catch(async (error: unknown) => {
+    const server = await servePod(config, doorOfPod, log, options.checkAnswers ?? false).catch(async (error: unknown) => {
       await work.run((sql) => endPod(sql, podId, 'gone', 'it could not serve')).catch(() => {})
       throw error
     })

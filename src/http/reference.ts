@@ -2,27 +2,7 @@ import { html } from 'hono/html'
 import type { Page, Spec } from './endpoint.ts'
 import { openApiDocument } from './openapi.ts'
 import { referenceStyle } from './reference-style.ts'
-
-/** What the page reads of a schema in openapi.json. */
-interface Schema {
-  $ref?: string
-  type?: string | string[]
-  format?: string
-  enum?: string[]
-  const?: unknown
-  anyOf?: Schema[]
-  items?: Schema
-  properties?: Record<string, Schema>
-  additionalProperties?: Schema | boolean
-  required?: string[]
-  default?: unknown
-  minimum?: number
-  maximum?: number
-  minLength?: number
-  maxLength?: number
-  description?: string
-  examples?: unknown[]
-}
+import { resolve, typeOf, type Html, type Schema } from './reference-type.ts'
 
 interface Operation {
   operationId: string
@@ -40,19 +20,19 @@ interface Document {
   components: { schemas: Record<string, Schema> }
 }
 
-type Html = ReturnType<typeof html>
-
-/** openapi.json, and the page that people read instead: made once, from the same table as the routes. */
+/** openapi.json, and the page that people read instead: made when first asked for, from the table of the routes. */
 export function referencePages(specs: readonly Spec[], version: string): Page[] {
-  const text = JSON.stringify(openApiDocument(version, specs))
-  const document: Document = JSON.parse(text)
-  const page = pageOf(document)
+  const json = once(() => JSON.stringify(openApiDocument(version, specs)))
+  const page = once(async () => {
+    const document: Document = JSON.parse(json())
+    return String(await pageOf(document))
+  })
   return [
-    { path: '/openapi.json', role: 'viewer', answer: () => textResponse(text, 'application/json') },
+    { path: '/openapi.json', role: 'viewer', answer: () => textResponse(json(), 'application/json') },
     {
       path: '/docs',
       role: 'viewer',
-      answer: async () => textResponse(String(await page), 'text/html; charset=utf-8'),
+      answer: async () => textResponse(await page(), 'text/html; charset=utf-8'),
     },
     {
       path: '/docs/style.css',
@@ -60,6 +40,11 @@ export function referencePages(specs: readonly Spec[], version: string): Page[] 
       answer: () => textResponse(referenceStyle, 'text/css; charset=utf-8'),
     },
   ]
+}
+
+function once<T>(make: () => T): () => T {
+  let made: { value: T } | undefined
+  return () => (made ??= { value: make() }).value
 }
 
 const POLICY =
@@ -214,34 +199,4 @@ function fieldsOf({ properties = {}, required = [] }: Schema): Html {
         </tr>`,
     )}
   </table>`
-}
-
-function resolve(schema: Schema, schemas: Record<string, Schema>): Schema {
-  const name = schema.$ref?.split('/').at(-1)
-  return name === undefined ? schema : (schemas[name] ?? schema)
-}
-
-/** A type in words, with links to the schemas that have a name. */
-function typeOf(schema: Schema): Html | string {
-  const name = schema.$ref?.split('/').at(-1)
-  if (name !== undefined) return html`<a href="#schema-${name}">${name}</a>`
-  if (schema.enum) return schema.enum.join(', ')
-  if (schema.const !== undefined) return JSON.stringify(schema.const)
-  if (schema.anyOf) return html`${schema.anyOf.map((one, i) => html`${i > 0 ? ' or ' : ''}${typeOf(one)}`)}`
-  if (schema.items) return html`array of ${typeOf(schema.items)}`
-  if (schema.properties)
-    return html`{
-    ${Object.entries(schema.properties).map(([key, one], i) => html`${i > 0 ? ', ' : ''}${key}: ${typeOf(one)}`)}
-    }`
-  if (typeof schema.additionalProperties === 'object')
-    return html`object of ${typeOf(schema.additionalProperties)}`
-  if (schema.format === 'date-time') return 'time'
-  const plain = [schema.type ?? 'any'].flat().join(' or ')
-  return `${plain}${boundsOf(schema)}`
-}
-
-function boundsOf({ minimum, maximum, minLength, maxLength }: Schema): string {
-  if (maxLength !== undefined) return `, ${minLength ?? 0} to ${maxLength} characters`
-  if (minimum !== undefined && maximum !== undefined) return `, ${minimum} to ${maximum}`
-  return minimum === undefined || minimum === 0 ? '' : `, at least ${minimum}`
 }

@@ -156,7 +156,7 @@ export const specs = specTable({
     method: 'POST',
     path: '/steps/retry',
     door: 'fleet',
-    summary: 'Try all failed and cancelled steps again that fit a filter, or count them.',
+    summary: 'Try all failed steps again that fit a filter (others where its status says so), or count them.',
     role: 'operator',
     body: step.BulkRequest,
     ok: BulkAnswer,

@@ -58,6 +58,11 @@ export interface Want {
  * The part that settles. The claim rows of a report are locked (or, for claims that end with it, deleted): release
  * and recovery delete the same rows, so the two exclude each other, and a report whose claim is gone inserts
  * nothing. `$podId` guards against a report under another pod's claim.
+ *
+ * Two habits keep every plan the same whatever the statistics say; test/sql/plans.test.ts holds us to them.
+ * `offset 0` makes a look at a big table a look-up for each row: without it the planner joins, and a plan that was
+ * made while the tables were empty hashes all of `outcomes` for a claim of one. `pod_id + 0` keeps `claims_pod` out
+ * of a search by key: behind a held-back xmin horizon that index holds every claim that the pod ever had.
  */
 const settling = (sql: Sql, podId: string, reports: Report[], endedClaims: string[]) => sql`
   report as materialized (
@@ -70,13 +75,13 @@ const settling = (sql: Sql, podId: string, reports: Report[], endedClaims: strin
     ) as r (claim_id, step_id, attempt, outcome, ended, result, error, ran_ms, delay_ms, next_attempt)
   ),
   ended_claim as (
-    delete from fleet_q.claims where id = any (${endedClaims}::bigint[]) and pod_id = ${podId}
+    delete from fleet_q.claims where id = any (${endedClaims}::bigint[]) and pod_id + 0 = ${podId}
     returning id
   ),
   standing_claim as materialized (
     select id from fleet_q.claims
     where id = any (array(select claim_id from report except select unnest(${endedClaims}::bigint[])))
-      and pod_id = ${podId}
+      and pod_id + 0 = ${podId}
     order by id
     for key share
   ),
@@ -89,6 +94,8 @@ const settling = (sql: Sql, podId: string, reports: Report[], endedClaims: strin
     select step_id, outcome::fleet_q.outcome_status, attempt, claim_id, ${podId},
       fleet_q.clock() - make_interval(secs => ran_ms / 1000), fleet_q.clock(), result::jsonb, error::jsonb
     from valid where outcome is not null
+    -- In key order, as a batch of cancels: two that insert the same keys crosswise would deadlock.
+    order by step_id
     on conflict (step_id) do nothing
     returning step_id, status
   ),
@@ -98,6 +105,7 @@ const settling = (sql: Sql, podId: string, reports: Report[], endedClaims: strin
       (case when valid.ended = 'timeout' then 'timeout' else 'exhausted' end)::fleet_q.dead_letter_reason
     from settled join valid using (step_id)
     where settled.status = 'failed'
+    order by settled.step_id
     on conflict (step_id) do nothing
   ),
   tried as (
@@ -105,6 +113,7 @@ const settling = (sql: Sql, podId: string, reports: Report[], endedClaims: strin
     select step_id, claim_id, attempt, ${podId}, ended::fleet_q.attempt_end,
       fleet_q.clock() - make_interval(secs => ran_ms / 1000), fleet_q.clock(), error::jsonb
     from valid where outcome is null
+    order by step_id, claim_id
     on conflict (step_id, claim_id) do nothing
     returning step_id, claim_id
   ),
@@ -112,8 +121,10 @@ const settling = (sql: Sql, podId: string, reports: Report[], endedClaims: strin
     insert into fleet_q.later (step_id, lane_id, due_at, attempt, why)
     select valid.step_id, step.lane_id, fleet_q.clock() + make_interval(secs => valid.delay_ms / 1000),
       valid.next_attempt, (case when valid.ended = 'snoozed' then 'snooze' else 'retry' end)::fleet_q.later_why
-    from tried join valid using (step_id, claim_id) join fleet_q.steps as step on step.id = tried.step_id
+    from tried join valid using (step_id, claim_id)
+    cross join lateral (select lane_id from fleet_q.steps where id = tried.step_id offset 0) as step
     where valid.delay_ms > 0
+    order by tried.step_id
     on conflict (step_id) do nothing
   ),
   back_ready as (
@@ -122,7 +133,8 @@ const settling = (sql: Sql, podId: string, reports: Report[], endedClaims: strin
       -- What was released has waited its turn already: it goes to the front of its lane, in order.
       nextval('fleet_q.positions') - case when valid.ended = 'released' then ${FRONT}::bigint else 0 end,
       valid.step_id, valid.next_attempt
-    from tried join valid using (step_id, claim_id) join fleet_q.steps as step on step.id = tried.step_id
+    from tried join valid using (step_id, claim_id)
+    cross join lateral (select lane_id from fleet_q.steps where id = tried.step_id offset 0) as step
     where coalesce(valid.delay_ms, 0) <= 0
     order by tried.step_id
   ),
@@ -135,9 +147,11 @@ const settling = (sql: Sql, podId: string, reports: Report[], endedClaims: strin
       and not exists (select from tried where tried.step_id = report.step_id and tried.claim_id = report.claim_id)
       -- Handed in before, with an answer that was lost on the way: that is no refusal.
       and not exists (
-        select from fleet_q.outcomes as o where o.step_id = report.step_id and o.claim_id = report.claim_id)
+        select from fleet_q.outcomes as o
+        where o.step_id = report.step_id and o.claim_id = report.claim_id offset 0)
       and not exists (
-        select from fleet_q.attempts as a where a.step_id = report.step_id and a.claim_id = report.claim_id)
+        select from fleet_q.attempts as a
+        where a.step_id = report.step_id and a.claim_id = report.claim_id offset 0)
   ),
   counted as (
     update fleet_q.pods set refused = refused + (select count(*) from refused where kind = 'fenced')
@@ -192,9 +206,13 @@ export const exchange = (sql: Sql, want: Want, reports: Report[], endedClaims: s
     returning lane_id, position, step_id, attempt
   ),
   -- A step that was cancelled while it lay here has its outcome: taking it out of the tray is all there is to do.
+  -- The same for one whose letter retention has thrown away meanwhile.
   live as materialized (
-    select taken.* from taken
-    where not exists (select from fleet_q.outcomes where outcomes.step_id = taken.step_id)
+    select taken.*, step.salt, step.created_at, step.args, step.metadata, step.max_retries, step.timeout_ms,
+      step.retry, step.tags, step.expires_at
+    from taken
+    cross join lateral (select * from fleet_q.steps where id = taken.step_id offset 0) as step
+    where not exists (select from fleet_q.outcomes where outcomes.step_id = taken.step_id offset 0)
   ),
   claim as (
     insert into fleet_q.claims (pod_id, step_ids, attempts)
@@ -203,12 +221,11 @@ export const exchange = (sql: Sql, want: Want, reports: Report[], endedClaims: s
     returning id
   )
   select 'claimed' as kind, claim.id as claim_id, live.step_id, live.attempt, live.lane_id, live.position,
-    step.salt, step.created_at, lanes.type, lanes.priority, step.args, step.metadata, step.max_retries,
-    step.timeout_ms, step.retry, step.tags, coalesce(step.expires_at <= fleet_q.clock(), false) as expired
+    live.salt, live.created_at, lanes.type, lanes.priority, live.args, live.metadata, live.max_retries,
+    live.timeout_ms, live.retry, live.tags, coalesce(live.expires_at <= fleet_q.clock(), false) as expired
   from claim
   cross join live
-  join fleet_q.steps as step on step.id = live.step_id
-  join fleet_q.lanes on lanes.id = live.lane_id
+  cross join lateral (select type, priority from fleet_q.lanes where id = live.lane_id offset 0) as lanes
   union all
   select refused.kind, refused.claim_id, refused.step_id, null, null, null, null, null, null, null, null, null, null,
     null, null, null, null
@@ -244,7 +261,7 @@ export const promoteDue = (sql: Sql, limit: number) => sql<{ lane_id: number }[]
   )
   insert into fleet_q.ready (lane_id, step_id, attempt)
   select lane_id, step_id, attempt from moved
-  where not exists (select from fleet_q.outcomes where outcomes.step_id = moved.step_id)
+  where not exists (select from fleet_q.outcomes where outcomes.step_id = moved.step_id offset 0)
   order by due_at, step_id
   returning lane_id`
 

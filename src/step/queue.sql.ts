@@ -27,8 +27,7 @@ export const countLanes = (sql: Sql) => sql<LaneDepth[]>`
     select lane_id, count(*) as steps
     from (select lane_id from fleet_q.later limit ${COUNT_MAX}) as l group by lane_id
   )
-  select lanes.type, lanes.priority, lanes.key,
-    greatest(depth.steps - coalesce(dead.steps, 0), 0)::int as ready, coalesce(delayed.steps, 0)::int as later
+  select lanes.type, lanes.priority, lanes.key, waiting.ready::int as ready, waiting.later::int as later
   from fleet_q.lanes
   cross join lateral (
     select count(*) as steps
@@ -36,7 +35,10 @@ export const countLanes = (sql: Sql) => sql<LaneDepth[]>`
   ) as depth
   left join dead on dead.lane_id = lanes.id
   left join delayed on delayed.lane_id = lanes.id
-  where depth.steps > 0 or delayed.steps > 0`
+  cross join lateral (
+    select greatest(depth.steps - coalesce(dead.steps, 0), 0) as ready, coalesce(delayed.steps, 0) as later
+  ) as waiting
+  where waiting.ready > 0 or waiting.later > 0`
 
 export interface OutcomeCounts {
   completed: number

@@ -9,14 +9,22 @@ export const forgetSettled = (sql: Sql, seconds: number, after: string, limit: n
   { last: string | null; looked: number; forgotten: number }[]
 >`
   with /* step.forget */ span as materialized (
-    select step_id, settled_at from fleet_q.outcomes where step_id > ${after} order by step_id limit ${limit}
+    select step_id, status, settled_at from fleet_q.outcomes where step_id > ${after} order by step_id limit ${limit}
   ),
   old as materialized (
-    select span.step_id from span
+    select span.step_id, span.status from span
     where settled_at < fleet_q.clock() - make_interval(secs => ${seconds})
       and not exists (select from fleet_q.claims where claims.step_ids @> array[span.step_id])
   ),
   gone as (delete from fleet_q.outcomes where step_id in (select step_id from old) returning step_id),
+  -- A cancelled step of a lane that nobody claims from still lies in it.
+  never_ran as materialized (
+    select steps.id, steps.lane_id from old join fleet_q.steps on steps.id = old.step_id where old.status <> 'completed'
+  ),
+  g0 as (
+    delete from fleet_q.ready
+    where lane_id = any (array(select lane_id from never_ran)) and step_id = any (array(select id from never_ran))
+  ),
   g1 as (delete from fleet_q.steps where id in (select step_id from old)),
   g2 as (delete from fleet_q.attempts where step_id in (select step_id from old)),
   g3 as (delete from fleet_q.logs where step_id in (select step_id from old)),

@@ -1,3 +1,4 @@
+import assert from 'node:assert/strict'
 import { pino } from 'pino'
 import type { Caller, TokenRole } from '../../src/http/endpoint.ts'
 import { createApp, type AppOptions, type Handlers } from '../../src/http/server.ts'
@@ -25,18 +26,18 @@ export interface Seen {
 }
 
 /** The door with stand-ins behind it: what reached them, what was logged, and a way to knock. */
-export function openDoor(options: Partial<AppOptions> = {}) {
+export function openDoor({ handlers, ...options }: Partial<AppOptions> = {}) {
   const seen: Seen[] = []
   const lines: string[] = []
   const log = pino({ level: 'debug', base: null }, { write: (line: string) => void lines.push(line) })
   const app = createApp({
-    handlers: recorded({ ...standIns, ...options.handlers }, seen),
+    handlers: recorded({ ...standIns, ...handlers }, seen),
     tokens: [],
     openAccess: true,
     log,
     version: '9.9.9',
     checkAnswers: true,
-    ...without(options, 'handlers'),
+    ...options,
   })
   const ask = async (method: string, path: string, init: RequestInit = {}) =>
     app.request(`http://localhost:8000${path}`, { method, ...init })
@@ -79,7 +80,28 @@ function recorded(handlers: object, seen: Seen[]): object {
   )
 }
 
-const without = (options: Partial<AppOptions>, name: 'handlers'): Omit<Partial<AppOptions>, 'handlers'> => {
-  const { [name]: _, ...rest } = options
-  return rest
+/** Sends a body that must be refused before any handler, and gives back what was said: 'status at: message'. */
+export async function refusal(
+  path: string,
+  body: unknown,
+  headers?: Record<string, string>,
+): Promise<string> {
+  const { send, seen } = openDoor()
+  const response = await send(path, body, headers)
+  assert.deepEqual(seen, [], 'no handler may see it')
+  const { issues = [], detail, error, error_type, path: where, request_id, timestamp } = await said(response)
+  assert.equal(error, detail)
+  assert.equal(error_type, 'validation_error')
+  assert.equal(where, path)
+  assert.equal(response.headers.get('x-request-id'), request_id)
+  assert.match(timestamp, /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/)
+  return `${response.status} ${issues.map(({ at, message }) => `${at}: ${message}`).join('; ')}`
+}
+
+/** What the handler of /submit gets for a body. */
+export async function accepted(body: unknown): Promise<unknown> {
+  const { send, seen } = openDoor()
+  const response = await send('/submit', body)
+  assert.equal(response.status, 201, await response.text())
+  return seen[0]?.input['body']
 }

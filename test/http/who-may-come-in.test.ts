@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { mayUse, ROLES, type Spec } from '../../src/http/endpoint.ts'
+import { mayUse, ROLES, type Role, type Spec } from '../../src/http/endpoint.ts'
 import { specs } from '../../src/http/specs.ts'
 import { ALL_TOKENS, bearer, openDoor, said, TOKENS } from './door.ts'
 
@@ -46,6 +46,20 @@ test('every operation lets in its role and those above, and nobody else', async 
       if (expected === 403) assert.equal((await said(response)).error_type, 'permission_denied')
     }
   }
+})
+
+test('a page has a role as an operation has one', async () => {
+  const page = (path: `/${string}`, role: Role) => ({ path, role, answer: () => new Response('hello') })
+  const { ask } = openDoor({
+    ...guarded,
+    pages: [page('/for/operators', 'operator'), page('/for/all', 'public')],
+  })
+  const status = async (path: string, headers = {}) => (await ask('GET', path, { headers })).status
+  assert.equal(await status('/for/operators'), 401)
+  assert.equal(await status('/for/operators', bearer(TOKENS.producer)), 403)
+  assert.equal(await status('/for/operators', bearer(TOKENS.operator)), 200)
+  assert.equal(await status('/for/all'), 200)
+  assert.equal((await ask('POST', '/for/all', { headers: bearer(TOKENS.admin) })).headers.get('allow'), 'GET')
 })
 
 test('only health and readiness are public', () => {

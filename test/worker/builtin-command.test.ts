@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
-import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { createServer, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -346,6 +346,17 @@ test('a file of commands that could not work, or could be turned against us, sto
   assert.throws(() => loadCommands('/nonexistent/commands.json'), /ENOENT/)
   const fine = { a: { argv: ['/bin/sh', '-c', 'echo "$1"', 'sh', '{x}'], params: { x: {} } } }
   assert.equal(loadCommands(fileOf(t, JSON.stringify(fine))).a?.timeout_seconds, 600)
+})
+
+test('the file that the guide shows could work', () => {
+  const guide = readFileSync(new URL('../../docs/guides/built-in-steps.md', import.meta.url), 'utf8')
+  const [, shown = ''] = /is loaded by a test\. -->\n```json\n([^]*?)```/.exec(guide) ?? []
+  const commands = commandTable.parse(JSON.parse(shown))
+  const input = commandStep(commands).input
+  const args = { input: 'cat.png', size: '640x480', output: 'small.png' }
+  assert.equal(input?.safeParse({ command: 'resize', args }).success, true)
+  for (const path of ['../cat.png', '/etc/cat.png', '.png', 'cat.txt'])
+    assert.equal(input?.safeParse({ command: 'resize', args: { ...args, input: path } }).success, false, path)
 })
 
 test('the time limit of the type does not come before that of any command', (t) => {

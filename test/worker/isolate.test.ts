@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { once } from 'node:events'
+import { EventEmitter, once } from 'node:events'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -212,9 +212,11 @@ test('who waits for a thread gets the next one that is free, or leaves with an a
   const { job, pool, run } = setup(t, { threadsMax: 1 })
   const [busy, stop] = [new AbortController(), new AbortController()]
   const reason = new Error('cancelled')
-  let begun = () => {}
-  const isReady = new Promise<void>((resolve) => (begun = resolve))
-  const first = pool.runInThread({ ...job('obeys'), args: { finish: true } }, busy.signal, () => begun())
+  const handler = new EventEmitter()
+  const isReady = once(handler, 'ready')
+  const first = pool.runInThread({ ...job('obeys'), args: { finish: true } }, busy.signal, () =>
+    handler.emit('ready'),
+  )
   const left = pool.runInThread(job('echo'), stop.signal)
   const second = run('echo')
   stop.abort(reason)

@@ -1,0 +1,166 @@
+import { connect, createServer, type Socket } from 'node:net'
+import { atEnd } from './cleanup.ts'
+
+/** A connection through the proxy, as its two ends see it. */
+export interface Link {
+  /** The application_name that the client gave: tells a pod's pools apart. Empty until it has said it. */
+  readonly name: string
+}
+
+/** A network between a pod and its database that fails when it is told to. */
+export interface DatabaseProxy {
+  /** The same database, seen through the proxy. */
+  readonly url: string
+  /** Living connections through it. */
+  readonly links: number
+  /** Bytes go through; what was half-open stays so: nobody tells its ends. */
+  pass(): void
+  /** Each chunk takes so long, each way. */
+  delay(ms: number): void
+  /**
+   * Drops all bytes, without a word to either end: half-open. Connections that live now stay dead for ever, as
+   * after a firewall has forgotten them; new ones are accepted and hear nothing until `pass`.
+   */
+  blackhole(way?: 'both' | 'to server' | 'to client'): void
+  /** Nobody listens any more: new connections are refused until `pass`; those that live go on. */
+  refuse(): Promise<void>
+  /** Resets (RST) the connections that live now: all, or those of this kind. */
+  reset(which?: (link: Link) => boolean): void
+  /** Closes (FIN) the connections that live now. */
+  cut(which?: (link: Link) => boolean): void
+  /**
+   * Once: the first answer of the server that fits is swallowed and its connection reset. What the answer tells
+   * has happened on the server; the client will never know from it. Fulfilled when that was done.
+   */
+  swallowAnswer(fits: (answer: Buffer, link: Link) => boolean): Promise<void>
+  close(): Promise<void>
+}
+
+/** The server says so after a commit, never before. */
+export const saysCommitted = (answer: Buffer): boolean => answer.includes('C\0\0\0\u000bCOMMIT\0')
+
+interface Pair extends Link {
+  name: string
+  client: Socket
+  server: Socket
+  dead: { toServer: boolean; toClient: boolean }
+}
+
+export async function startProxy(databaseUrl: string): Promise<DatabaseProxy> {
+  const target = new URL(databaseUrl)
+  const pairs = new Set<Pair>()
+  let delayMs = 0
+  let hole = { toServer: false, toClient: false }
+  let swallow: { fits: (answer: Buffer, link: Link) => boolean; done: () => void } | undefined
+
+  const server = createServer({ noDelay: true }, (client) => {
+    const upstream = connect({ host: target.hostname, port: Number(target.port), noDelay: true })
+    const pair: Pair = { name: '', client, server: upstream, dead: { ...hole } }
+    pairs.add(pair)
+    client.on('data', (chunk: Buffer) => {
+      if (pair.name === '') pair.name = nameIn(chunk)
+      if (!pair.dead.toServer) later(() => upstream.write(chunk))
+    })
+    upstream.on('data', (chunk: Buffer) => {
+      if (pair.dead.toClient) return
+      if (swallow?.fits(chunk, pair)) {
+        const { done } = swallow
+        swallow = undefined
+        drop(pair, 'reset')
+        return done()
+      }
+      later(() => client.write(chunk))
+    })
+    // A half-open connection: what one end does, the other never hears.
+    client.on('end', () => pair.dead.toServer || later(() => upstream.end()))
+    upstream.on('end', () => pair.dead.toClient || later(() => client.end()))
+    for (const socket of [client, upstream]) {
+      socket.on('error', () => {})
+      socket.on('close', () => {
+        if (pair.dead.toServer || pair.dead.toClient) return
+        pairs.delete(pair)
+        client.destroy()
+        upstream.destroy()
+      })
+    }
+  })
+
+  function later(send: () => void) {
+    if (delayMs === 0) send()
+    else setTimeout(send, delayMs)
+  }
+
+  function drop(pair: Pair, how: 'reset' | 'cut') {
+    pairs.delete(pair)
+    for (const socket of [pair.client, pair.server])
+      if (how === 'reset') socket.resetAndDestroy()
+      else socket.destroy()
+  }
+
+  const listenAt = (port: number) =>
+    new Promise<number>((resolve, reject) => {
+      server.once('error', reject)
+      server.listen(port, '127.0.0.1', () => {
+        const address = server.address()
+        resolve(typeof address === 'object' && address !== null ? address.port : port)
+      })
+    })
+  const port = await listenAt(0)
+  const through = new URL(databaseUrl)
+  through.hostname = '127.0.0.1'
+  through.port = String(port)
+
+  const proxy: DatabaseProxy = {
+    url: through.href,
+    get links() {
+      return pairs.size
+    },
+    pass() {
+      delayMs = 0
+      hole = { toServer: false, toClient: false }
+      // The ends of what died find out when they next try, from our side as from a router that forgot them.
+      for (const pair of pairs) if (pair.dead.toServer || pair.dead.toClient) pair.server.destroy()
+      if (!server.listening) server.listen(port, '127.0.0.1')
+    },
+    delay(ms) {
+      delayMs = ms
+    },
+    blackhole(way = 'both') {
+      hole = { toServer: way !== 'to client', toClient: way !== 'to server' }
+      for (const pair of pairs)
+        pair.dead = {
+          toServer: pair.dead.toServer || hole.toServer,
+          toClient: pair.dead.toClient || hole.toClient,
+        }
+    },
+    refuse: () =>
+      new Promise((resolve) => {
+        // Only the listening socket: `close` calls back when the last connection has ended, so do not wait for that.
+        server.close()
+        resolve()
+      }),
+    reset(which = () => true) {
+      for (const pair of pairs) if (which(pair)) drop(pair, 'reset')
+    },
+    cut(which = () => true) {
+      for (const pair of pairs) if (which(pair)) drop(pair, 'cut')
+    },
+    swallowAnswer: (fits) =>
+      new Promise((done) => {
+        swallow = { fits, done }
+      }),
+    async close() {
+      for (const pair of pairs) drop(pair, 'reset')
+      if (server.listening) await new Promise((resolve) => server.close(resolve))
+    },
+  }
+  atEnd(() => proxy.close())
+  return proxy
+}
+
+/** The start-up message is pairs of words, each ended by a zero byte. */
+function nameIn(startup: Buffer): string {
+  const words = startup.toString('latin1').split('\0')
+  const at = words.indexOf('application_name')
+  return at < 0 ? '?' : (words[at + 1] ?? '?')
+}
