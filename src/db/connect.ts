@@ -1,9 +1,10 @@
 import postgres from 'postgres'
 import { FleetError } from '../errors.ts'
-import { isUnavailable, sqlState } from './failure.ts'
+import { teachArrays } from './arrays.ts'
+import { breaksConnections, isUnavailable, sqlState } from './failure.ts'
+import { transact, type Sql } from './transaction.ts'
 
-/** A pool or a transaction: a statement cannot tell which. */
-export type Sql = postgres.ISql
+export type { Sql } from './transaction.ts'
 
 export interface DatabaseOptions {
   url: string
@@ -36,13 +37,15 @@ const WAITING_PER_CONNECTION_MAX = 200
  */
 export function connect(options: DatabaseOptions): Database {
   const { max, deadlineMs } = options
-  let pool = open(options)
+  let closes = 0
+  const openPool = () => open(options, () => closes++)
+  let pool = openPool()
   let waiting = 0
   let closed = false
 
   function discard(victim: postgres.Sql, reason: string) {
     if (victim !== pool || closed) return
-    pool = open(options)
+    pool = openPool()
     options.onDiscard?.(reason)
     void victim.end({ timeout: 0 }).catch(() => {})
   }
@@ -68,6 +71,9 @@ export function connect(options: DatabaseOptions): Database {
     waiting++
     try {
       return await Promise.race([work(mine), overdue])
+    } catch (error) {
+      if (breaksConnections(error)) discard(mine, `a connection broke (${sqlState(error)})`)
+      throw error
     } finally {
       waiting--
       clearTimeout(timer)
@@ -76,9 +82,7 @@ export function connect(options: DatabaseOptions): Database {
 
   return {
     run: (work, limitMs = deadlineMs) => within(limitMs, work),
-    begin: (work, limitMs = deadlineMs) =>
-      // postgres.js types the result of begin as an unwrapped array of promises; ours is one promise.
-      within(limitMs, (sql) => sql.begin((tx) => work(tx)) as Promise<Awaited<ReturnType<typeof work>>>),
+    begin: (work, limitMs = deadlineMs) => within(limitMs, (sql) => transact(sql, work, () => closes)),
     async close() {
       closed = true
       await pool.end({ timeout: 2 }).catch(() => {})
@@ -86,9 +90,11 @@ export function connect(options: DatabaseOptions): Database {
   }
 }
 
-function open({ url, name, max, pooler, deadlineMs }: DatabaseOptions): postgres.Sql {
-  return postgres(url, {
+function open({ url, name, max, pooler, deadlineMs }: DatabaseOptions, onclose: () => void): postgres.Sql {
+  const pool = postgres(url, {
     max,
+    onclose,
+    fetch_types: false,
     prepare: !pooler,
     connect_timeout: Math.max(1, Math.ceil(deadlineMs / 2000)),
     idle_timeout: 120,
@@ -106,6 +112,8 @@ function open({ url, name, max, pooler, deadlineMs }: DatabaseOptions): postgres
           idle_in_transaction_session_timeout: 10_000,
         },
   })
+  teachArrays(pool)
+  return pool
 }
 
 /** Repeats a transaction that lost a race which Postgres asks to repeat: serialization failure or deadlock. */

@@ -9,13 +9,22 @@ export const sqlState = (error: unknown): string | undefined => {
 
 /** Classes and codes that say: not now. 08 connection, 57P shutdown, 53 resources, 25006 read-only. */
 const UNAVAILABLE =
-  /^(08...|57P0[1-5]|53[1-4]0.|25006|CONNECTION_.*|CONNECT_TIMEOUT|ECONN.*|ENOTFOUND|EAI_AGAIN|EPIPE|ETIMEDOUT|EHOSTUNREACH|ENETUNREACH|55P03|57014)$/
+  /^(08...|57P0[1-5]|53[1-4]0.|25006|CONNECTION_.*|CONNECT_TIMEOUT|ECONN.*|ENOTFOUND|EAI_AGAIN|EPIPE|ETIMEDOUT|EHOSTUNREACH|ENETUNREACH|ENETDOWN|ERR_(STREAM|SOCKET)_.*|55P03|57014)$/
 
 export const isUnavailable = (error: unknown): boolean => {
   if (error instanceof FleetError) return error.code === 'database_unavailable'
   if (error instanceof AggregateError) return error.errors.some(isUnavailable)
   return UNAVAILABLE.test(sqlState(error) ?? '')
 }
+
+/**
+ * A socket that broke, or that could not be made in time: the driver may have lost count of what it sent over it. Seen
+ * with postgres.js 3.4.9: after a reset some queries are answered to nobody, and wait for ever.
+ */
+export const breaksConnections = (error: unknown): boolean =>
+  /^(ECONNRESET|ECONNABORTED|EPIPE|ETIMEDOUT|EHOSTUNREACH|ENETUNREACH|ENETDOWN|CONNECT_TIMEOUT|ERR_(STREAM|SOCKET)_.*)$/.test(
+    error instanceof FleetError ? '' : (sqlState(error) ?? ''),
+  )
 
 /** A failure of the driver or of Postgres, in our words; anything else as it was. */
 export function inOurWords(error: unknown): unknown {

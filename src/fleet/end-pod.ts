@@ -5,7 +5,9 @@ import type { Loop } from '../kernel/loop.ts'
 import type { Service } from '../kernel/service.ts'
 import type { Leadership } from '../leader/lead.ts'
 import type { Heartbeat } from '../pod/heartbeat.ts'
+import { callOut } from '../pod/hints.ts'
 import { endPod, startDraining } from '../pod/pod.sql.ts'
+import { stopThreads } from '../worker/isolate.ts'
 import type { Notes } from '../worker/notes.ts'
 import { currentAuthor } from '../worker/run-attempt.ts'
 import { LET_GO_LIMIT_MS, type PodWorker } from '../worker/work.ts'
@@ -67,6 +69,7 @@ export function createLife(parts: Parts): Life {
     await doorbell.stop()
     for (const part of [promoter, leadership.loop, worker.loop]) await part.stop()
     await heartbeat.stop()
+    await stopThreads()
     await Promise.all(pools.map((each) => each.close()))
   }
 
@@ -94,12 +97,19 @@ export function createLife(parts: Parts): Life {
       worker.stopClaiming()
       const guilty = currentAuthor.getStore()
       log.fatal({ err: error, step: guilty?.stepId }, 'an exception that nobody caught: this pod ends')
-      guilty?.blame(error)
+      const why = 'an exception that nobody caught'
+      if (!guilty) {
+        // Any of them may have done it: all count as having killed a pod, or one of them could do it for ever.
+        await work.run((sql) => endPod(sql, podId, 'dead', why)).catch(() => {})
+        await callOut(work, podId, 'recover')
+        return
+      }
+      guilty.blame(error)
       // Its report goes first; the neighbours are released, no attempt of theirs is burnt.
       await new Promise((done) => setImmediate(done))
-      worker.letGo('crash', 'the pod ends: an exception that nobody caught')
+      worker.letGo('crash', `the pod ends: ${why}`)
       await worker.finish(CRASH_LIMIT_MS)
-      await work.run((sql) => endPod(sql, podId, 'gone', 'an exception that nobody caught')).catch(() => {})
+      await work.run((sql) => endPod(sql, podId, 'gone', why)).catch(() => {})
     },
     fenced() {
       if (phase === 'stopped') return

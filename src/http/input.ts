@@ -65,7 +65,7 @@ function refuseBody({ headers, method }: Request): void {
 }
 
 async function readBody(spec: Spec, schema: z.ZodType, request: Request): Promise<unknown> {
-  const bytes = await readBytes(request)
+  const bytes = await readBytes(request).catch(asCutOff)
   const body = bytes.byteLength === 0 && spec.bodyOptional ? {} : parseBody(request, bytes)
   const key = spec.idempotent ? request.headers.get('idempotency-key') : null
   return key === null ? body : withKey(body, key, schema)
@@ -91,6 +91,11 @@ const utf8 = new TextDecoder('utf-8', { fatal: true })
 
 const tooLarge = () =>
   new FleetError('body_too_large', `The body is larger than ${BODY_BYTES_MAX} bytes: send less at a time`)
+
+/** Whoever hangs up in the middle is no error of ours. */
+function asCutOff(error: unknown): never {
+  throw error instanceof FleetError ? error : invalid('', 'ended before its body was complete')
+}
 
 async function readBytes(request: Request): Promise<ArrayBuffer> {
   const declared = request.headers.get('content-length')

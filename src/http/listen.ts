@@ -16,6 +16,13 @@ const LIMITS = {
 }
 const CONNECTIONS_MAX = 5000
 
+export interface ListenOptions {
+  host: string
+  port: number
+  /** Of a server that goes on. */
+  onError?: (error: Error) => void
+}
+
 export interface Listening {
   /** The one that was taken where 0 was asked for. */
   port: number
@@ -25,7 +32,7 @@ export interface Listening {
 
 export async function serveHttp(
   app: Hono<AppEnv>,
-  { host, port }: { host: string; port: number },
+  { host, port, onError = () => {} }: ListenOptions,
 ): Promise<Listening> {
   const listener = getRequestListener(app.fetch, { errorHandler: refuseMalformed })
   const server = createServer(LIMITS, (incoming, outgoing) => void listener(incoming, outgoing))
@@ -35,6 +42,9 @@ export async function serveHttp(
     server.once('error', (error) => reject(cannotListen(error, host, port)))
     server.listen(port, host, resolve)
   })
+  // A connection that cannot be taken, for want of file descriptors, is an error of the server, and one that
+  // nobody listens for ends the process.
+  server.on('error', onError)
   const address = server.address()
   return {
     port: typeof address === 'object' && address !== null ? address.port : port,

@@ -153,7 +153,8 @@ function operationOf({ path, method, operation }: Located, schemas: Record<strin
 }
 
 function curlOf(path: string, method: string, operation: Operation, body: Schema | undefined): string {
-  const lines = [`curl ${method === 'GET' ? '' : `-X ${method} `}http://localhost:8000${path}`]
+  const place = path.replaceAll(/\{(\w+)\}/g, (_, name: string) => `$${name.toUpperCase()}`)
+  const lines = [`curl ${method === 'GET' ? '' : `-X ${method} `}http://localhost:8000${place}`]
   if (operation['x-role'] !== 'public') lines.push('-H "Authorization: Bearer $FLEET_Q_TOKEN"')
   const example = body?.examples?.[0]
   if (example !== undefined)

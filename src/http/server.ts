@@ -64,7 +64,7 @@ export function createApp(options: AppOptions): Hono<AppEnv> {
     const durationMs = performance.now() - startedAt
     const { status } = context.res
     observe?.({ operation: context.var.operation, status, durationMs })
-    log.debug({ ...lineOf(context), status, durationMs }, 'answered')
+    if (log.isLevelEnabled('debug')) log.debug({ ...lineOf(context), status, durationMs }, 'answered')
   })
 
   app.use('*', async (context, next) => {

@@ -20,11 +20,13 @@ export interface HeartData {
   stallMs: number
   /** [0] handlers running, [1] handlers stuck, [2] ticks of the main loop. */
   shared: SharedArrayBuffer
+  /** When the last confirmed beat was sent, on the machine's monotonic clock in milliseconds. */
+  confirmed: BigInt64Array
 }
 
 export type HeartMessage =
-  /** A beat was confirmed. `sentAt`: when it was sent, as milliseconds of the machine's monotonic clock. */
-  | { kind: 'beat'; sentAt: number; beat: Beat }
+  /** A beat was confirmed. */
+  | { kind: 'beat'; beat: Beat }
   | { kind: 'fenced' }
   | { kind: 'failed'; error: string }
 
@@ -73,7 +75,8 @@ const heart = loop({
       setTimeout(() => void leave('declared dead by the fleet, and did not leave by itself'), 5000).unref()
       return
     }
-    say({ kind: 'beat', sentAt, beat })
+    Atomics.store(data.confirmed, 0, BigInt(sentAt))
+    say({ kind: 'beat', beat })
   },
   onError(error) {
     if (!isUnavailable(error)) writeSync(2, `fleet-q heartbeat: ${String(error)}\n`)

@@ -44,17 +44,25 @@ export function createHeartbeat(options: HeartbeatOptions): Heartbeat {
   const vitals = new Int32Array(shared)
   let thread: Worker | undefined
   let stopping = false
-  let confirmedAt: number | undefined
+  /**
+   * When the last confirmed beat was sent, written by the thread itself and not told in a message: after a handler has
+   * blocked this loop, its timers run before its messages, and a pod whose heart never stopped would let go.
+   */
+  const confirmed = new BigInt64Array(new SharedArrayBuffer(8))
   let letGo = false
+  let beaten: () => void = () => {}
   let tick: NodeJS.Timeout | undefined
 
   const monotonicMs = () => Number(process.hrtime.bigint() / 1_000_000n)
-  const ageMs = () => (confirmedAt === undefined ? undefined : monotonicMs() - confirmedAt)
+  const ageMs = () => {
+    const sentAt = Number(Atomics.load(confirmed, 0))
+    return sentAt === 0 ? undefined : monotonicMs() - sentAt
+  }
 
   function receive(message: HeartMessage) {
     if (message.kind === 'beat') {
-      confirmedAt = message.sentAt
       letGo = false
+      beaten()
       options.onBeat(message.beat)
     } else if (message.kind === 'fenced') options.onFenced()
     else log.debug({ error: message.error }, 'heartbeat failed')
@@ -62,9 +70,9 @@ export function createHeartbeat(options: HeartbeatOptions): Heartbeat {
 
   return {
     name: 'heartbeat',
-    start() {
+    async start() {
       // The row was written a moment ago: that counts as the first beat.
-      confirmedAt = monotonicMs()
+      Atomics.store(confirmed, 0, BigInt(monotonicMs()))
       const data: HeartData = {
         url: options.url,
         pooler: options.pooler,
@@ -73,6 +81,7 @@ export function createHeartbeat(options: HeartbeatOptions): Heartbeat {
         heartbeatMs,
         stallMs,
         shared,
+        confirmed,
       }
       const file = import.meta.url.endsWith('.ts') ? './heartbeat.thread.ts' : './heartbeat.thread.js'
       thread = startThread(new URL(file, import.meta.url), { workerData: data })
@@ -92,6 +101,15 @@ export function createHeartbeat(options: HeartbeatOptions): Heartbeat {
         },
         Math.max(20, Math.min(250, deadAfterMs / 20)),
       )
+      // Nothing is claimed before the heart beats: a thread takes its time to start, and on a busy machine the row's own
+      // time could run out with steps in hand. A database that is away now is waited for by the loops.
+      await new Promise<void>((resolve) => {
+        const limit = setTimeout(resolve, deadAfterMs)
+        beaten = () => {
+          clearTimeout(limit)
+          resolve()
+        }
+      })
     },
     async stop() {
       stopping = true

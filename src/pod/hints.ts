@@ -24,11 +24,14 @@ export function parseHint(payload: string): Hint | undefined {
   }
 }
 
+export const callOut = (database: Database, podId: string, kind: Hint['kind']) =>
+  database.run((sql) => ringPods(sql, JSON.stringify({ kind }), podId)).catch(() => {})
+
 /**
  * Calls to the other pods, at most one of a kind at a time and never inside anybody's transaction: a notification there
  * takes a global lock through the commit (13.5k submits a second become 4.8k).
  */
-export function createHints(database: Database, podId: string) {
+export function createHints(database: Database, podId: string): (kind: Hint['kind']) => void {
   const waiting = new Set<Hint['kind']>()
   let busy = false
 
@@ -37,13 +40,12 @@ export function createHints(database: Database, podId: string) {
     while (waiting.size > 0) {
       const kinds = [...waiting]
       waiting.clear()
-      for (const kind of kinds)
-        await database.run((sql) => ringPods(sql, JSON.stringify({ kind }), podId)).catch(() => {})
+      for (const kind of kinds) await callOut(database, podId, kind)
     }
     busy = false
   }
 
-  return (kind: Hint['kind']) => {
+  return (kind) => {
     waiting.add(kind)
     if (!busy) void flush()
   }

@@ -168,7 +168,7 @@ export const findEndedSteps = (sql: Sql, f: BulkFilter, after: string, limit: nu
   join fleet_q.steps as step on step.id = outcome.step_id
   join fleet_q.lanes on lanes.id = step.lane_id
   left join fleet_q.pods on pods.id = outcome.pod_id
-  where outcome.status <> 'completed' and outcome.status = any (${f.status}::fleet_q.outcome_status[])
+  where outcome.status <> 'completed' and outcome.status = any (${f.status}::text[]::fleet_q.outcome_status[])
     and outcome.step_id > ${after}
     and (${f.type}::text is null or lanes.type = ${f.type})
     and (${f.key}::text is null or lanes.key = ${f.key})

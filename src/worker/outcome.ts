@@ -57,7 +57,7 @@ export function reportOf(
         ? { ...base, outcome: 'failed', ended: 'failed', error: json(describeError(ending.error)) }
         : again('failed', describeError(ending.error))
     case 'returned':
-      if (ending.value instanceof Wish) return grant(ending.value)
+      if (isWish(ending.value)) return grant(ending.value)
       return complete(ending.value)
   }
 
@@ -82,6 +82,10 @@ export function reportOf(
     }
   }
 }
+
+/** By name too: a handler may bring its own copy of the library. */
+const isWish = (value: unknown): value is Wish =>
+  value instanceof Wish || (typeof value === 'object' && value?.constructor.name === 'Wish' && 'kind' in value)
 
 /** By name too: the class may come from another copy of the library, or from a thread. */
 const isNonRetryable = (error: unknown): boolean =>

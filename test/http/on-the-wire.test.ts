@@ -6,7 +6,7 @@ import { serveHttp } from '../../src/http/listen.ts'
 import { ALL_TOKENS, openDoor } from './door.ts'
 import { standIns } from './stand-ins.ts'
 
-const { app, seen } = openDoor()
+const { app, seen, lines } = openDoor()
 const open = await serveHttp(app, { host: '127.0.0.1', port: 0 })
 const guarded = await serveHttp(openDoor({ tokens: ALL_TOKENS, openAccess: false }).app, {
   host: '127.0.0.1',
@@ -121,6 +121,22 @@ test('chunks that stay below the limit are a body like any other', async () => {
   )
   const { text } = await raw(post(['Transfer-Encoding: chunked'], `${chunks.join('')}0\r\n\r\n`))
   assert.deepEqual(statuses(text), [201])
+})
+
+test('a client that hangs up in the middle of its body is no error of ours', async () => {
+  lines.length = 0
+  await new Promise<void>((resolve) => {
+    const socket = connect(open.port, '127.0.0.1', () => {
+      socket.write(post(['Content-Length: 100'], '{"type":'))
+      setTimeout(() => socket.destroy(), 50)
+    })
+    socket.on('close', () => setTimeout(resolve, 100))
+  })
+  assert.ok(
+    lines.some((line) => line.includes('"status":400')),
+    lines.join(''),
+  )
+  assert.ok(!lines.some((line) => line.includes('a request failed')), lines.join(''))
 })
 
 test('GET with a body is 400', async () => {

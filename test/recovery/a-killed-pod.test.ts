@@ -138,7 +138,7 @@ test('a step that may not be tried again is given up when its pod dies, and says
 
   const life = await until('the step to be given up', async () => {
     const seen = await lifeOf(sql, once)
-    return seen.status && seen
+    return seen.status === null ? undefined : seen
   })
   assert.deepEqual(
     { status: life.status, reason: life.reason, attempt: life.attempt, pod: life.pod, before: life.before },

@@ -26,7 +26,8 @@ type Values = Readonly<Record<string, string | number | boolean>> | readonly (st
 
 const ERROR_LINES_MAX = 10
 const ERROR_CHARS_MAX = 2000
-const KILL_AFTER_MS = 5000
+/** Before the attempt is handed in without it (800 ms): the program must not run beside its next attempt. */
+const KILL_AFTER_MS = 600
 
 /** Reads the file of FLEET_Q_COMMANDS. */
 export function loadCommands(path: string): CommandTable {

@@ -1,0 +1,86 @@
+import type postgres from 'postgres'
+import { FleetError } from '../errors.ts'
+
+/** A pool or a transaction: a statement cannot tell which. */
+export type Sql = postgres.ISql<{}>
+
+/**
+ * A transaction of the driver, made safe. `sql.begin` of postgres.js 3.4.9 has two holes, both seen:
+ *
+ * - When the backend dies, it goes on to send `rollback` over a connection that is no more. That throws in a timer of
+ *   its own, where nobody can catch it, and takes the process with it: a restart of Postgres would end every pod that
+ *   has a transaction open.
+ * - The `tx` that it hands out works for ever. What is sent through it after the end of its transaction (by a handler
+ *   that ignored its time limit, say) runs outside of any, or inside that of whoever has the connection now; and a
+ *   late `rollback` rolls that one back.
+ *
+ * So the driver learns how the work ended only while the connection lives, and a `tx` that is over refuses.
+ * `closes` counts the connections of the pool that have closed so far.
+ */
+export function transact<T>(pool: postgres.Sql, work: (tx: Sql) => Promise<T>, closes: () => number): Promise<T> {
+  let over = false
+  const end = () => {
+    over = true
+  }
+  const done = pool.begin((tx) => {
+    const closesBefore = closes()
+    return new Promise<T>((resolve, reject) => {
+      const tell = (say: () => void) => {
+        const ifAlive = () => {
+          if (over) return
+          end()
+          say()
+        }
+        // One of the pool has closed meanwhile. Was it ours? Then `done` is rejected before the next timer runs.
+        if (closes() === closesBefore) ifAlive()
+        else setTimeout(ifAlive, 0)
+      }
+      begun(() => work(guarded(tx, () => over))).then(
+        (value) => tell(() => resolve(value)),
+        (error: unknown) => tell(() => reject(error instanceof Error ? error : new Error(String(error)))),
+      )
+    })
+  })
+  done.then(end, end)
+  // postgres.js types the result of begin as an unwrapped array of promises; ours is one promise.
+  return done as Promise<T>
+}
+
+/** What throws at once fails as what throws later. */
+const begun = async <T>(work: () => Promise<T>): Promise<T> => work()
+
+/** What the driver makes of a template: it is sent when somebody awaits it, by its handler. */
+interface Query {
+  handler(query: Query): unknown
+  reject(error: unknown): void
+}
+
+const isQuery = (made: unknown): made is Query =>
+  made instanceof Promise && 'handler' in made && typeof made.handler === 'function'
+
+/** Refuses at the moment of sending, not of writing: a query may be written early and awaited late. */
+function guarded(tx: Sql, isOver: () => boolean): Sql {
+  const watched = (made: unknown): unknown => {
+    if (!isQuery(made)) return made
+    const { handler } = made
+    made.handler = (query) => (isOver() ? query.reject(isPast()) : handler(query))
+    return made
+  }
+  return new Proxy(tx, {
+    apply: (target, self, args) => watched(Reflect.apply(target, self, args)),
+    get(target, name) {
+      // A savepoint of the driver has the same holes; `savepoint` and `rollback to` of SQL do the same without them.
+      if (name === 'savepoint') return undefined
+      const value: unknown = Reflect.get(target, name)
+      return typeof value === 'function'
+        ? (...args: unknown[]) => watched(Reflect.apply(value, target, args))
+        : value
+    },
+  })
+}
+
+const isPast = () =>
+  new FleetError(
+    'database_error',
+    'This transaction is over: it was committed or rolled back, or its connection was lost. Nothing can be written in it any more.',
+  )

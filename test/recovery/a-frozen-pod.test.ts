@@ -1,0 +1,153 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { testDatabase } from '../support/database.ts'
+import { until } from '../support/until.ts'
+import {
+  allSettled,
+  assertSound,
+  endPods,
+  heldBy,
+  leaderOf,
+  lifeOf,
+  lives,
+  podRow,
+  startPod,
+  startPods,
+  startsFile,
+  submitMany,
+  termsOf,
+} from './fleet.ts'
+
+/** Longer than it takes to freeze a pod, shorter than its threshold and the recovery together. */
+const DEAF_MS = 2500
+
+test('a leader that was frozen past its threshold comes back too late: refused, fenced, and leads no more', async (t) => {
+  const { url, sql } = await testDatabase()
+  const file = startsFile()
+  const pods = await startPods(url, 2)
+  const { pod: leader, term } = await leaderOf(sql)
+  const frozen = pods.find((pod) => pod.id === leader)
+  const heir = pods.find((pod) => pod.id !== leader)
+  assert.ok(frozen && heir)
+  const ids = await submitMany(heir, 16, (n) => ({ type: 'deaf', args: { file: file.path, ms: DEAF_MS, n } }))
+  await until('both to have their hands full', () => file.starts().length === 16)
+  const held = await heldBy(sql, frozen)
+  frozen.signal('SIGSTOP')
+  assert.equal(held.length, 8)
+
+  await until('another pod to lead, and to take over what the frozen one holds', async () => {
+    const now = await leaderOf(sql)
+    return (
+      now.pod === heir.id && (await podRow(sql, frozen)).status === 'dead' && (await heldBy(sql, frozen)).length === 0
+    )
+  })
+  await until('its steps to run elsewhere', () => file.starts().length === 24)
+  frozen.signal('SIGCONT')
+
+  assert.deepEqual(await frozen.exited, { code: 1, signal: null })
+  const line = await frozen.saw('late answers were refused')
+  assert.match(frozen.output(), /this pod was declared dead/)
+  const row = await podRow(sql, frozen)
+  assert.equal(row.refused, held.length, 'each late answer was counted')
+  assert.equal(row.status, 'dead', 'a row that is dead never lives again')
+
+  await allSettled(sql)
+  for (const life of await lives(sql, ids)) {
+    assert.equal(life.status, 'completed')
+    assert.equal(life.pod, heir.id)
+    assert.equal(life.result?.['pid'], heir.pid, 'the result is of the pod whose claim stood')
+    assert.deepEqual(
+      life.before,
+      held.includes(life.step_id) ? [{ ended: 'pod_died', attempt: 1, pod: frozen.id }] : [],
+    )
+  }
+  await assertSound(sql)
+  const terms = await termsOf(sql, frozen)
+  assert.deepEqual(
+    terms.map((each) => [each.term, each.ended_why !== null]),
+    [[term, true]],
+    'it had one term, which is over',
+  )
+  assert.equal((await leaderOf(sql)).pod, heir.id)
+  t.diagnostic(`${row.refused} late answers refused: ${line.slice(0, 200)}`)
+  await endPods(heir)
+})
+
+test('a pod that is frozen and comes back within its threshold is not declared dead, and goes on', async () => {
+  const { url, sql } = await testDatabase()
+  const file = startsFile()
+  const pods = await startPods(url, 2, {
+    FLEET_Q_HEARTBEAT_SECONDS: '1',
+    FLEET_Q_DEAD_AFTER_SECONDS: '8',
+    FLEET_Q_STALL_SECONDS: '8',
+  })
+  const [door, frozen] = pods
+  assert.ok(door && frozen)
+  const ids = await submitMany(door, 16, (n) => ({ type: 'polite', args: { file: file.path, ms: 1500, n } }))
+  await until('both to have their hands full', () => file.starts().length === 16)
+  frozen.signal('SIGSTOP')
+  await until('two of its heartbeats to be missed', async () => {
+    const [row] = await sql`
+      select 1 from fleet_q.pods where public_id = ${frozen.id} and beat_at < fleet_q.clock() - interval '2.5 s'`
+    return row
+  })
+  frozen.signal('SIGCONT')
+  await allSettled(sql)
+  for (const life of await lives(sql, ids)) assert.deepEqual(life.before, [], 'nothing was taken from it')
+  assert.equal((await podRow(sql, frozen)).status, 'live')
+  assert.equal(file.starts().length, 16)
+  await endPods(...pods)
+})
+
+test('a restarted pod of the same name is another one: what its former self answers late is refused', async () => {
+  const { url, sql } = await testDatabase()
+  const file = startsFile()
+  const name = { FLEET_Q_POD_NAME: 'worker-0' }
+  const former = await startPod(url, name)
+  const ids = await submitMany(former, 4, (n) => ({ type: 'deaf', args: { file: file.path, ms: DEAF_MS, n } }))
+  await until('the former to hold them all', () => file.starts().length === 4)
+  former.signal('SIGSTOP')
+  const restarted = await startPod(url, name)
+  assert.notEqual(restarted.id, former.id)
+  const rows = await sql<{ name: string; n: number }[]>`
+    select name, count(*)::int as n from fleet_q.pods group by name`
+  assert.deepEqual([...rows], [{ name: 'worker-0', n: 2 }])
+
+  await until('the restarted one to run them', () => file.starts().length === 8)
+  former.signal('SIGCONT')
+  assert.deepEqual(await former.exited, { code: 1, signal: null })
+  await allSettled(sql)
+  for (const life of await lives(sql, ids)) {
+    assert.equal(life.pod, restarted.id)
+    assert.equal(life.result?.['pid'], restarted.pid)
+    assert.deepEqual(life.before, [{ ended: 'pod_died', attempt: 1, pod: former.id }])
+  }
+  assert.equal((await podRow(sql, former)).refused, 4)
+  assert.equal((await podRow(sql, restarted)).refused, 0)
+  await assertSound(sql)
+  await endPods(restarted)
+})
+
+test('a pod frozen between a write of its handler and the settle commits neither', async () => {
+  const { url, sql } = await testDatabase()
+  await sql`create table public.ledger (step_id text, attempt int, n int)`
+  const file = startsFile()
+  const frozen = await startPod(url)
+  const [id] = await submitMany(frozen, 1, () => ({ type: 'ledger', args: { file: file.path, ms: 1000, n: 7 } }))
+  assert.ok(id)
+  await until('the row to be written, and not committed', async () => {
+    const [row] = await sql`
+      select 1 from pg_stat_activity where state = 'idle in transaction' and query like '%public.ledger%'`
+    return row
+  })
+  frozen.signal('SIGSTOP')
+  const heir = await startPod(url)
+  await until('the step to be completed elsewhere', async () => (await lifeOf(sql, id)).pod === heir.id)
+  frozen.signal('SIGCONT')
+  assert.deepEqual(await frozen.exited, { code: 1, signal: null })
+  const rows = await sql<{ attempt: number }[]>`select attempt from public.ledger`
+  assert.deepEqual([...rows], [{ attempt: 2 }])
+  assert.equal((await podRow(sql, frozen)).refused, 1)
+  await assertSound(sql)
+  await endPods(heir)
+})
