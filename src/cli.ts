@@ -32,7 +32,12 @@ const COMMANDS: Record<string, (args: string[]) => Promise<void> | void> = {
 
 const [name = 'help', ...args] = process.argv.slice(2)
 const command = COMMANDS[name.replace(/^--?/, '')]
-if (command) Promise.resolve(command(args)).catch(fail)
+if (command)
+  try {
+    await command(args)
+  } catch (error) {
+    fail(error)
+  }
 else {
   process.stderr.write(`fleet-q: "${name}" is no command.${didYouMean(name, Object.keys(COMMANDS))} fleet-q help lists them.\n`)
   process.exit(2)

@@ -156,6 +156,15 @@ create table fleet_q.pauses (
 );
 create unique index pauses_what on fleet_q.pauses (coalesce(type, ''), coalesce(key, ''));
 
+-- At most so many steps of a type at once in the whole fleet, and of each of its keys. A claim locks the row of a
+-- limited type while it counts and takes, so the limit is exact; types without a row pay nothing.
+create table fleet_q.limits (
+  type text primary key,
+  max_running int check (max_running >= 0),
+  max_running_per_key int check (max_running_per_key >= 0),
+  check (max_running is not null or max_running_per_key is not null)
+);
+
 -- What handlers said, per attempt; bounded by the pod that writes it.
 create table fleet_q.logs (
   step_id bigint not null,

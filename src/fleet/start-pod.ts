@@ -107,6 +107,7 @@ export async function startPod(options: PodOptions): Promise<Pod> {
       log,
       mayClaim: () => heartbeat.mayClaim(),
       onPutBack: () => say('forget'),
+      onLimitFreed: () => say('ready'),
       onDueIn(ms) {
         if (ms < PROMOTE_OTHERS_MS) setTimeout(() => promoter.ring(), ms + 5).unref()
       },
@@ -161,6 +162,7 @@ export async function startPod(options: PodOptions): Promise<Pod> {
           if (!drainWanted) worker.ring()
         }
         lookForCancelled()
+        refreshLimits()
       },
       onFenced: () => life.fenced(),
       onSilence() {
@@ -178,6 +180,7 @@ export async function startPod(options: PodOptions): Promise<Pod> {
         if (hint?.kind === 'ready') worker.ring()
         else if (hint?.kind === 'forget') worker.forgetMarks()
         else if (hint?.kind === 'cancel') lookForCancelled()
+        else if (hint?.kind === 'limit') refreshLimits()
         else if (hint?.kind === 'recover') leadership.ring()
         else if (hint?.kind === 'drain') heartbeat.beatNow()
       },
@@ -205,6 +208,7 @@ export async function startPod(options: PodOptions): Promise<Pod> {
       say,
       onReady: () => worker.ring(),
       onCancelled: lookForCancelled,
+      onLimit: refreshLimits,
       onCycle: tellCycle,
       term: () => leadership.term,
       vitals: () => ({
@@ -256,6 +260,10 @@ export async function startPod(options: PodOptions): Promise<Pod> {
     /** Cancelled elsewhere: a hint says so at once, the heartbeat makes sure. */
     function lookForCancelled() {
       worker.lookForCancelled().catch(() => {})
+    }
+
+    function refreshLimits() {
+      worker.refreshLimits().catch(() => {})
     }
 
     function tellCycle(summary: CycleSummary) {

@@ -8,11 +8,12 @@ export type Hint =
   /** Something was put to the front of a lane, before the marks. */
   | { kind: 'forget' }
   | { kind: 'cancel' }
+  | { kind: 'limit' }
   | { kind: 'recover' }
   | { kind: 'drain' }
 
 export const CHANNEL = 'fleet_q'
-const KINDS = ['ready', 'forget', 'cancel', 'recover', 'drain']
+const KINDS = ['ready', 'forget', 'cancel', 'limit', 'recover', 'drain']
 
 export function parseHint(payload: string): Hint | undefined {
   try {

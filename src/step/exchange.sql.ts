@@ -61,8 +61,10 @@ export interface Want {
  *
  * Two habits keep every plan the same whatever the statistics say; test/sql/plans.test.ts holds us to them.
  * `offset 0` makes a look at a big table a look-up for each row: without it the planner joins, and a plan that was
- * made while the tables were empty hashes all of `outcomes` for a claim of one. `pod_id + 0` keeps `claims_pod` out
- * of a search by key: behind a held-back xmin horizon that index holds every claim that the pod ever had.
+ * made while the tables were empty hashes all of `outcomes` for a claim of one. `(... in (...)) is true` and `not in`
+ * stay hashed sets: as joins of CTEs, whose size the planner guesses, they become loops within loops. `pod_id + 0`
+ * keeps `claims_pod` out of a search by key: behind a held-back xmin horizon that index holds every claim that the
+ * pod ever had.
  */
 const settling = (sql: Sql, podId: string, reports: Report[], endedClaims: string[]) => sql`
   report as materialized (
@@ -85,10 +87,8 @@ const settling = (sql: Sql, podId: string, reports: Report[], endedClaims: strin
     order by id
     for key share
   ),
-  valid as materialized (
-    select report.* from report
-    where claim_id = any (array(select id from ended_claim union all select id from standing_claim))
-  ),
+  fence as materialized (select id from ended_claim union all select id from standing_claim),
+  valid as materialized (select report.* from report where claim_id = any (array(select id from fence))),
   settled as (
     insert into fleet_q.outcomes (step_id, status, attempt, claim_id, pod_id, started_at, settled_at, result, error)
     select step_id, outcome::fleet_q.outcome_status, attempt, claim_id, ${podId},
@@ -97,15 +97,13 @@ const settling = (sql: Sql, podId: string, reports: Report[], endedClaims: strin
     -- In key order, as a batch of cancels: two that insert the same keys crosswise would deadlock.
     order by step_id
     on conflict (step_id) do nothing
-    returning step_id, status
+    returning step_id, claim_id
   ),
   given_up as (
     insert into fleet_q.dead_letters (step_id, reason)
-    select settled.step_id,
-      (case when valid.ended = 'timeout' then 'timeout' else 'exhausted' end)::fleet_q.dead_letter_reason
-    from settled join valid using (step_id)
-    where settled.status = 'failed'
-    order by settled.step_id
+    select step_id, (case when ended = 'timeout' then 'timeout' else 'exhausted' end)::fleet_q.dead_letter_reason
+    from valid where outcome = 'failed' and ((step_id, claim_id) in (select step_id, claim_id from settled)) is true
+    order by step_id
     on conflict (step_id) do nothing
   ),
   tried as (
@@ -117,14 +115,17 @@ const settling = (sql: Sql, podId: string, reports: Report[], endedClaims: strin
     on conflict (step_id, claim_id) do nothing
     returning step_id, claim_id
   ),
+  again as materialized (
+    select * from valid where outcome is null and ((step_id, claim_id) in (select step_id, claim_id from tried)) is true
+  ),
   back_later as (
     insert into fleet_q.later (step_id, lane_id, due_at, attempt, why)
     select valid.step_id, step.lane_id, fleet_q.clock() + make_interval(secs => valid.delay_ms / 1000),
       valid.next_attempt, (case when valid.ended = 'snoozed' then 'snooze' else 'retry' end)::fleet_q.later_why
-    from tried join valid using (step_id, claim_id)
-    cross join lateral (select lane_id from fleet_q.steps where id = tried.step_id offset 0) as step
+    from again as valid
+    cross join lateral (select lane_id from fleet_q.steps where id = valid.step_id offset 0) as step
     where valid.delay_ms > 0
-    order by tried.step_id
+    order by valid.step_id
     on conflict (step_id) do nothing
   ),
   back_ready as (
@@ -133,70 +134,57 @@ const settling = (sql: Sql, podId: string, reports: Report[], endedClaims: strin
       -- What was released has waited its turn already: it goes to the front of its lane, in order.
       nextval('fleet_q.positions') - case when valid.ended = 'released' then ${FRONT}::bigint else 0 end,
       valid.step_id, valid.next_attempt
-    from tried join valid using (step_id, claim_id)
-    cross join lateral (select lane_id from fleet_q.steps where id = tried.step_id offset 0) as step
+    from again as valid
+    cross join lateral (select lane_id from fleet_q.steps where id = valid.step_id offset 0) as step
     where coalesce(valid.delay_ms, 0) <= 0
-    order by tried.step_id
+    order by valid.step_id
+  ),
+  doubtful as materialized (
+    select claim_id, step_id, outcome, ended from report
+    where (step_id, claim_id) not in (
+      select step_id, claim_id from settled union all select step_id, claim_id from tried)
   ),
   refused as materialized (
-    select report.claim_id, report.step_id,
-      case when valid.claim_id is null then 'fenced' else 'superseded' end as kind
-    from report
-    left join valid using (claim_id, step_id)
-    where not exists (select from settled where settled.step_id = report.step_id)
-      and not exists (select from tried where tried.step_id = report.step_id and tried.claim_id = report.claim_id)
-      -- Handed in before, with an answer that was lost on the way: that is no refusal.
-      and not exists (
+    select claim_id, step_id,
+      case when claim_id = any (array(select id from fence)) then 'superseded' else 'fenced' end as kind
+    from doubtful
+    -- Handed in before, with an answer that was lost on the way: that is no refusal. It must be this very report:
+    -- recovery writes under the same claim (pod_died, failed), and a late answer after that is refused, or what its
+    -- handler wrote through ctx.tx would be committed beside what the next attempt writes.
+    where not exists (
         select from fleet_q.outcomes as o
-        where o.step_id = report.step_id and o.claim_id = report.claim_id offset 0)
+        where o.step_id = doubtful.step_id and o.claim_id = doubtful.claim_id
+          and o.status::text = doubtful.outcome offset 0)
       and not exists (
         select from fleet_q.attempts as a
-        where a.step_id = report.step_id and a.claim_id = report.claim_id offset 0)
+        where a.step_id = doubtful.step_id and a.claim_id = doubtful.claim_id
+          and doubtful.outcome is null and a.ended::text = doubtful.ended offset 0)
   ),
   counted as (
     update fleet_q.pods set refused = refused + (select count(*) from refused where kind = 'fenced')
     where id = ${podId} and exists (select from refused where kind = 'fenced')
   )`
 
+/** This pod may claim, and the lane is not paused. */
+const isOpen = (sql: Sql, podId: string) => sql`(
+  exists (select from fleet_q.pods where id = ${podId} and status = 'live' and not drain_wanted)
+  and not exists (
+    select from fleet_q.pauses as pause
+    where (pause.type is null or pause.type = lanes.type) and (pause.key is null or pause.key = lanes.key)
+      and (pause.until is null or pause.until > fleet_q.clock())
+  ))`
+
 /** Positions below zero lie in front of everything that was ever submitted, and keep their order. */
 export const FRONT = (2n ** 62n).toString()
 
-/**
- * The one statement of a pod's work: settle what ended, take what there are free slots for.
- *
- * The claim walks the lanes of the pod's types, highest priority first and in a circle among equals, and starts in
- * each behind its mark: without marks every layout walks the queue's dead end and falls from tens of thousands to
- * 3 to 5 thousand steps a second within a minute of a pinned xmin horizon (67 to 77 thousand with them).
- *
- * `limit` stands in a MATERIALIZED CTE, never in `IN (SELECT ... LIMIT)`: that form took 501 rows for LIMIT 1 under
- * stale statistics. Rows are deleted by ctid: they are locked, and a ready row is never updated.
- */
-export const exchange = (sql: Sql, want: Want, reports: Report[], endedClaims: string[]) => sql<
-  (ClaimedStep | RefusedReport)[]
->`
-  with /* step.exchange */ ${settling(sql, want.podId, reports, endedClaims)},
-  mark as materialized (
-    select * from unnest(${want.markLanes}::int[], ${want.markPositions}::bigint[]) as m (lane_id, position)
-  ),
-  lane as materialized (
-    select lanes.id, lanes.priority, coalesce(mark.position, -9223372036854775808) as mark
-    from fleet_q.lanes
-    left join mark on mark.lane_id = lanes.id
-    where lanes.type = any (${want.types}::text[])
-      and exists (select from fleet_q.pods where id = ${want.podId} and status = 'live' and not drain_wanted)
-      and not exists (
-        select from fleet_q.pauses as pause
-        where (pause.type is null or pause.type = lanes.type) and (pause.key is null or pause.key = lanes.key)
-          and (pause.until is null or pause.until > fleet_q.clock())
-      )
-    order by lanes.priority desc, lanes.id <= ${want.afterLane}, lanes.id
-  ),
+/** From the lanes, in their order and each within its quota, into one claim row. */
+const taking = (sql: Sql, want: Pick<Want, 'podId' | 'limit'>) => sql`
   candidate as materialized (
     select head.* from lane cross join lateral (
       select ready.ctid as at from fleet_q.ready
       where ready.lane_id = lane.id and ready.position > lane.mark
       order by ready.lane_id, ready.position
-      limit ${want.limit}
+      limit least(lane.quota, ${want.limit}::int)
       for update skip locked
     ) as head
     limit ${want.limit}
@@ -219,18 +207,101 @@ export const exchange = (sql: Sql, want: Want, reports: Report[], endedClaims: s
     select ${want.podId}, array_agg(step_id order by step_id), array_agg(attempt order by step_id)
     from live having count(*) > 0
     returning id
-  )
-  select 'claimed' as kind, claim.id as claim_id, live.step_id, live.attempt, live.lane_id, live.position,
+  )`
+
+const takenSteps = (sql: Sql) => sql`
+  select /* step.taken */ 'claimed' as kind, claim.id as claim_id, live.step_id, live.attempt, live.lane_id, live.position,
     live.salt, live.created_at, lanes.type, lanes.priority, live.args, live.metadata, live.max_retries,
     live.timeout_ms, live.retry, live.tags, coalesce(live.expires_at <= fleet_q.clock(), false) as expired
   from claim
   cross join live
-  cross join lateral (select type, priority from fleet_q.lanes where id = live.lane_id offset 0) as lanes
+  cross join lateral (select type, priority from fleet_q.lanes where id = live.lane_id offset 0) as lanes`
+
+/**
+ * The one statement of a pod's work: settle what ended, take what there are free slots for.
+ *
+ * The claim walks the lanes of the pod's types, highest priority first and in a circle among equals, and starts in
+ * each behind its mark: without marks every layout walks the queue's dead end and falls from tens of thousands to
+ * 3 to 5 thousand steps a second within a minute of a pinned xmin horizon (67 to 77 thousand with them).
+ *
+ * `limit` stands in a MATERIALIZED CTE, never in `IN (SELECT ... LIMIT)`: that form took 501 rows for LIMIT 1 under
+ * stale statistics. Rows are deleted by ctid: they are locked, and a ready row is never updated.
+ */
+export const exchange = (sql: Sql, want: Want, reports: Report[], endedClaims: string[]) => sql<
+  (ClaimedStep | RefusedReport)[]
+>`
+  with /* step.exchange */ ${settling(sql, want.podId, reports, endedClaims)},
+  mark as materialized (
+    select * from unnest(${want.markLanes}::int[], ${want.markPositions}::bigint[]) as m (lane_id, position)
+  ),
+  lane as materialized (
+    select lanes.id, lanes.priority, coalesce(mark.position, -9223372036854775808) as mark, ${want.limit}::int as quota
+    from fleet_q.lanes
+    left join mark on mark.lane_id = lanes.id
+    where lanes.type = any (${want.types}::text[])
+      -- Limited types are claimed by step.claim_limited, one claimer at a time.
+      and not exists (select from fleet_q.limits where limits.type = lanes.type)
+      and ${isOpen(sql, want.podId)}
+    order by lanes.priority desc, lanes.id <= ${want.afterLane}, lanes.id
+  ),
+  ${taking(sql, want)}
+  ${takenSteps(sql)}
   union all
   select refused.kind, refused.claim_id, refused.step_id, null, null, null, null, null, null, null, null, null, null,
     null, null, null, null
   from refused
   order by priority desc nulls last, position`
+
+/** Locks the limits of these types; types that another pod is claiming from just now are left out. */
+export const lockLimits = (sql: Sql, types: string[]) => sql<{ type: string }[]>`
+  select /* step.lock_limits */ type from fleet_q.limits where type = any (${types}::text[])
+  order by type for update skip locked`
+
+/**
+ * Claims from types whose limits this transaction has locked; a statement of its own, because only a snapshot that is
+ * younger than the lock sees what the pod before has claimed (counted in one statement, limits are exceeded). One
+ * lane of each limited whole a time: two lanes that share what is left would each take all of it.
+ */
+export const claimLimited = (sql: Sql, want: Pick<Want, 'podId' | 'limit' | 'afterLane'>, types: string[]) => sql<
+  ClaimedStep[]
+>`
+  with /* step.claim_limited */ busy as materialized (
+    select lanes.type, lanes.key, count(*) as steps
+    from fleet_q.claims
+    cross join unnest(claims.step_ids) as held (step_id)
+    join fleet_q.steps as step on step.id = held.step_id
+    join fleet_q.lanes on lanes.id = step.lane_id
+    where lanes.type = any (${types}::text[])
+      and not exists (select from fleet_q.outcomes where outcomes.step_id = held.step_id offset 0)
+      and not exists (
+        select from fleet_q.attempts
+        where attempts.step_id = held.step_id and attempts.claim_id = claims.id offset 0)
+    group by lanes.type, lanes.key
+  ),
+  open_lane as materialized (
+    select lanes.id, lanes.type, lanes.key, lanes.priority, limits.max_running is not null as whole_type,
+      least(
+        limits.max_running
+          - coalesce((select sum(steps) from busy where busy.type = lanes.type), 0),
+        limits.max_running_per_key
+          - coalesce((select steps from busy where busy.type = lanes.type and busy.key = lanes.key), 0)
+      )::int as quota
+    from fleet_q.lanes join fleet_q.limits on limits.type = lanes.type
+    where lanes.type = any (${types}::text[]) and ${isOpen(sql, want.podId)}
+      and exists (select from fleet_q.ready where ready.lane_id = lanes.id offset 0)
+  ),
+  lane as materialized (
+    select id, priority, -9223372036854775808 as mark, quota
+    from (
+      select distinct on (type, case when not whole_type then key end) *
+      from open_lane where quota > 0
+      order by type, case when not whole_type then key end, priority desc, id <= ${want.afterLane}, id
+    ) as first_of_each
+    order by priority desc, id <= ${want.afterLane}, id
+  ),
+  ${taking(sql, want)}
+  ${takenSteps(sql)}
+  order by priority desc, position`
 
 /** The settling half alone: for a pod that wants nothing, and inside a handler's own transaction. */
 export const settle = (sql: Sql, podId: string, reports: Report[], endedClaims: string[]) => sql<RefusedReport[]>`
@@ -274,5 +345,7 @@ export const nextDueMs = (sql: Sql) => sql<{ ms: number | null }[]>`
 export const lockClaim = (sql: Sql, claimId: string) => sql`
   select /* step.lock_claim */ id from fleet_q.claims where id = ${claimId} for update`
 
-export const wasSettled = (sql: Sql, claimId: string, stepId: string) => sql<{ step_id: string }[]>`
-  select /* step.was_settled */ step_id from fleet_q.outcomes where step_id = ${stepId} and claim_id = ${claimId}`
+/** By its handler: recovery gives an outcome under the same claim too, when it gives a step up. */
+export const wasCompleted = (sql: Sql, claimId: string, stepId: string) => sql<{ step_id: string }[]>`
+  select /* step.was_completed */ step_id from fleet_q.outcomes
+  where step_id = ${stepId} and claim_id = ${claimId} and status = 'completed'`

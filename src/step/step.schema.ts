@@ -268,6 +268,7 @@ export const WHY_REASONS = [
   'running',
   'settled',
   'paused',
+  'limit_reached',
   'due_later',
   'retry_backoff',
   'waiting',
@@ -328,3 +329,33 @@ export const PauseList = z
     ),
   })
   .meta({ id: 'PauseList' })
+
+const atMost = z.int().min(0).max(1_000_000).nullable().optional()
+
+export const LimitRequest = z
+  .strictObject({
+    type: StepType,
+    max_running: atMost.describe('steps of the type at once in the whole fleet; null: no such limit'),
+    max_running_per_key: atMost.describe('the same for each key of the type'),
+  })
+  .meta({ id: 'LimitRequest', examples: [{ type: 'hello_world', max_running: 5, max_running_per_key: 1 }] })
+
+const Limit = z
+  .strictObject({
+    type: z.string(),
+    max_running: count.nullable(),
+    max_running_per_key: count.nullable(),
+    running: count,
+  })
+  .meta({ id: 'Limit' })
+
+export const LimitAnswer = z
+  .strictObject({
+    type: z.string(),
+    max_running: count.nullable(),
+    max_running_per_key: count.nullable(),
+    message: z.string(),
+  })
+  .meta({ id: 'LimitAnswer' })
+
+export const LimitList = z.strictObject({ limits: z.array(Limit) }).meta({ id: 'LimitList' })

@@ -1,6 +1,7 @@
 import type { Database, Sql } from '../db/connect.ts'
 import { didYouMean } from '../kernel/words.ts'
 import { durationText } from '../kernel/duration.ts'
+import { findHolders } from './limit.sql.ts'
 import { countSettledLately, findPauses } from './queue.sql.ts'
 import { findAttempts, findPosition, type StepRow } from './read.sql.ts'
 import { getStep, POSITION_MAX, statusOf } from './read.ts'
@@ -104,8 +105,32 @@ async function queued(sql: Sql, step: StepRow, now: Date): Promise<Finding> {
       facts: { type: step.type, live_pods: fleet.length, types_handled: types },
     }
   }
-  return inLine(sql, step, now, able)
+  return (await limited(sql, step)) ?? inLine(sql, step, now, able)
 }
+
+async function limited(sql: Sql, step: StepRow): Promise<Finding | undefined> {
+  const [limit] = await findHolders(sql, step.type, step.lane_key)
+  if (!limit) return undefined
+  const full = limit.max_running !== null && limit.running >= limit.max_running
+  const fullKey = limit.max_running_per_key !== null && limit.running_of_key >= limit.max_running_per_key
+  if (!full && !fullKey) return undefined
+  const holders = limit.holders ?? []
+  const what = full
+    ? `${limit.running} of ${limit.max_running ?? 0} steps of type "${step.type}"`
+    : `${limit.running_of_key} of ${limit.max_running_per_key ?? 0} steps of type "${step.type}" with key "${step.lane_key}"`
+  return {
+    reason: 'limit_reached',
+    sentence: `Its limit is reached: ${what} run at once${holders[0] ? `, the oldest is ${holders[0].step_id} on ${holders[0].pod_id}` : ''}. It starts when one of them ends.`,
+    facts: {
+      max_running: limit.max_running,
+      running: limit.running,
+      max_running_per_key: limit.max_running_per_key,
+      running_of_key: limit.running_of_key,
+      holders,
+    },
+  }
+}
+
 
 async function inLine(
   sql: Sql,

@@ -1,6 +1,6 @@
 import type { Database, Sql } from '../db/connect.ts'
 import { FleetError } from '../errors.ts'
-import { lockClaim, settle, wasSettled, type ClaimedStep, type Report } from '../step/exchange.sql.ts'
+import { lockClaim, settle, wasCompleted, type ClaimedStep, type Report } from '../step/exchange.sql.ts'
 
 /** The transaction of one handler, which commits together with the settle of its step. */
 export interface StepTransaction {
@@ -51,7 +51,7 @@ export function stepTransaction(database: Database, podId: string, step: Claimed
         return database
           .begin(async (tx) => {
             await lockClaim(tx, step.claim_id)
-            return (await wasSettled(tx, step.claim_id, step.step_id)).length > 0
+            return (await wasCompleted(tx, step.claim_id, step.step_id)).length > 0
           })
           .then((settled) => {
             if (settled) return true

@@ -11,6 +11,7 @@ import {
   type RefusedReport,
   type Report,
 } from '../step/exchange.sql.ts'
+import { createLimitedClaims } from './claim-limited.ts'
 import { createMarks } from './marks.ts'
 import type { Notes } from './notes.ts'
 import type { Registry } from './registry.ts'
@@ -30,6 +31,8 @@ export interface WorkerOptions {
   mayClaim(): boolean
   /** Something lies in a lane again: tell whoever waits. */
   onPutBack(): void
+  /** A step of a limited type has ended: another pod may start one. */
+  onLimitFreed(): void
   /** A step of this pod is due again in so many milliseconds. */
   onDueIn(ms: number): void
   onRunning(running: number, stuck: number): void
@@ -44,6 +47,8 @@ export interface PodWorker {
   forgetMarks(): void
   /** Looks whether steps that run here have been cancelled. */
   lookForCancelled(): Promise<void>
+  /** Limits may have changed. */
+  refreshLimits(): Promise<void>
   stopClaiming(): void
   resumeClaiming(): void
   /** Aborts every handler; their steps are released, or refused where the claim is gone. */
@@ -58,6 +63,7 @@ const SWEEP_MS = 25_000
 /** A pod that finds nothing looks again without marks, but not all the time: behind a pinned xmin horizon each
  * such look walks every dead entry. */
 const IDLE_SWEEP_MS = 2000
+const CONTENDED_MS = 20
 /** An exchange that we gave up waiting for may still commit on the server, after the look that followed it. */
 const STRAY_CHECK_MS = 30_000
 /** More handlers than this share of the capacity that ignore their abort: the pod is not healthy. */
@@ -68,12 +74,14 @@ export function createWorker(options: WorkerOptions): PodWorker {
   const { database, podId, registry, capacity, log, notes } = options
   const types = [...registry.keys()]
   const marks = createMarks()
+  const limits = createLimitedClaims(database, types)
   const attempts = new Map<string, Attempt>()
   /** Steps of each claim that are not handed in yet; a claim without any can end. */
   const open = new Map<string, Set<string>>()
   const waiting: ClaimedStep[] = []
   const stuck = new Set<Attempt>()
   let reports: Report[] = []
+  let limitFreed = false
   let claiming = true
   let answerLost = false
   let cameShort = false
@@ -122,8 +130,14 @@ export function createWorker(options: WorkerOptions): PodWorker {
     noteRefusals(rows)
     const claimed = rows.filter((row): row is ClaimedStep => row.kind === 'claimed')
     take(claimed)
+    if (limitFreed) options.onLimitFreed()
+    limitFreed = false
+    const more = await limits.claim({ podId, limit: free - claimed.length, afterLane })
+    take(more.steps)
     wakeIdle()
     cameShort = free > 0 && claimed.length < free
+    // Another pod held the lock of a limit: it is free again in a moment.
+    if (more.contended) return CONTENDED_MS
     return batch.some((report) => report.delayMs === 0) ? 0 : restMs(free, claimed.length)
   }
 
@@ -180,6 +194,7 @@ export function createWorker(options: WorkerOptions): PodWorker {
   function handIn(attempt: Attempt, report: Report | undefined) {
     const { step } = attempt
     attempts.delete(step.step_id)
+    if (limits.has(step.type)) limitFreed = true
     if (report) reports.push(report)
     else open.get(step.claim_id)?.delete(step.step_id)
     // One that was aborted and still runs: its slot is free, but it is counted until it ends.
@@ -248,6 +263,10 @@ export function createWorker(options: WorkerOptions): PodWorker {
       const settled = await database.run((sql) => findSettledElsewhere(sql, [...attempts.keys()]))
       for (const { step_id, status } of settled)
         attempts.get(step_id)?.controller.abort(new Stop('cancelled', `the step is ${status}`))
+    },
+    async refreshLimits() {
+      await limits.refresh()
+      worker.ring()
     },
     stopClaiming() {
       claiming = false

@@ -256,6 +256,14 @@ test('the queue is counted by priority and type, and its counts agree with the t
   assert.equal((await client.getQueue()).pending_steps, 0)
 })
 
+test('a limit is set, listed and taken away', async () => {
+  const answer = await client.setLimit({ type: 'greet', max_running: 2, max_running_per_key: 1 })
+  assert.match(answer.message, /at most 2 at once and 1 of each key at once/)
+  assert.deepEqual((await client.listLimits()).limits, [{ type: 'greet', max_running: 2, max_running_per_key: 1, running: 0 }])
+  await client.setLimit({ type: 'greet' })
+  assert.deepEqual((await client.listLimits()).limits, [])
+})
+
 test('the leader is told with its birth, its term and who else could lead', async () => {
   const leader = await client.getLeader()
   assert.equal(leader.current_leader, pod.id)

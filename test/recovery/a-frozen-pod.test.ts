@@ -128,26 +128,35 @@ test('a restarted pod of the same name is another one: what its former self answ
   await endPods(restarted)
 })
 
-test('a pod frozen between a write of its handler and the settle commits neither', async () => {
+test('a pod frozen between the writes of its handlers and their settles commits neither', async () => {
   const { url, sql } = await testDatabase()
   await sql`create table public.ledger (step_id text, attempt int, n int)`
   const file = startsFile()
   const frozen = await startPod(url)
-  const [id] = await submitMany(frozen, 1, () => ({ type: 'ledger', args: { file: file.path, ms: 1000, n: 7 } }))
-  assert.ok(id)
-  await until('the row to be written, and not committed', async () => {
-    const [row] = await sql`
-      select 1 from pg_stat_activity where state = 'idle in transaction' and query like '%public.ledger%'`
-    return row
+  const [once, again] = await submitMany(frozen, 2, (n) => ({
+    type: 'ledger',
+    args: { file: file.path, ms: 1000 },
+    max_retries: n,
+  }))
+  assert.ok(once && again)
+  await until('both rows to be written, and not committed', async () => {
+    const [row] = await sql<{ n: number }[]>`
+      select count(*)::int as n from pg_stat_activity
+      where datname = current_database() and state = 'idle in transaction' and query like '%public.ledger%'`
+    return row?.n === 2
   })
   frozen.signal('SIGSTOP')
   const heir = await startPod(url)
-  await until('the step to be completed elsewhere', async () => (await lifeOf(sql, id)).pod === heir.id)
+  await until('one step to be completed elsewhere, the other to be given up', async () => {
+    const [lost, done] = [await lifeOf(sql, once), await lifeOf(sql, again)]
+    return lost.reason === 'dead_pod' && done.pod === heir.id
+  })
   frozen.signal('SIGCONT')
   assert.deepEqual(await frozen.exited, { code: 1, signal: null })
-  const rows = await sql<{ attempt: number }[]>`select attempt from public.ledger`
-  assert.deepEqual([...rows], [{ attempt: 2 }])
-  assert.equal((await podRow(sql, frozen)).refused, 1)
+  const rows = await sql<{ step_id: string; attempt: number }[]>`select step_id, attempt from public.ledger`
+  assert.deepEqual([...rows], [{ step_id: again, attempt: 2 }])
+  assert.equal((await podRow(sql, frozen)).refused, 2)
+  assert.equal((await lifeOf(sql, once)).status, 'failed')
   await assertSound(sql)
   await endPods(heir)
 })

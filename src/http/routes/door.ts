@@ -18,6 +18,7 @@ export interface Door {
   say(kind: Hint['kind']): void
   onReady(): void
   onCancelled(): void
+  onLimit(): void
   onCycle(summary: CycleSummary): void
   /** Of this pod, while it leads. */
   term(): string | undefined

@@ -2,6 +2,7 @@ import type { Handlers } from '../server.ts'
 import type { Door } from './door.ts'
 import { fleetRoutes } from './fleet.ts'
 import { healthRoutes } from './health.ts'
+import { limitRoutes } from './limits.ts'
 import { recoveryRoutes } from './recovery.ts'
 import { stepRoutes } from './steps.ts'
 import { submitRoutes } from './submit.ts'
@@ -12,5 +13,6 @@ export const fleetDoor = (door: Door): Handlers => ({
   ...submitRoutes(door),
   ...stepRoutes(door),
   ...fleetRoutes(door),
+  ...limitRoutes(door),
   ...recoveryRoutes(door),
 })

@@ -1,0 +1,31 @@
+import type { Database } from '../db/connect.ts'
+import { claimLimited, lockLimits, type ClaimedStep, type Want } from '../step/exchange.sql.ts'
+import { findLimitedTypes } from '../step/limit.sql.ts'
+
+/** Claims from types that have a limit for the whole fleet; a pod whose types have none pays nothing. */
+export interface LimitedClaims {
+  has(type: string): boolean
+  /** Which types are limited now: asked at each heartbeat, and when a pod calls out that it has changed. */
+  refresh(): Promise<void>
+  claim(want: Pick<Want, 'podId' | 'limit' | 'afterLane'>): Promise<{ steps: ClaimedStep[]; contended: boolean }>
+}
+
+export function createLimitedClaims(database: Database, types: string[]): LimitedClaims {
+  let limited = new Set<string>()
+  return {
+    has: (type) => limited.has(type),
+    async refresh() {
+      if (types.length === 0) return
+      const rows = await database.run((sql) => findLimitedTypes(sql, types))
+      limited = new Set(rows.map((row) => row.type))
+    },
+    async claim(want) {
+      if (limited.size === 0 || want.limit <= 0) return { steps: [], contended: false }
+      return database.begin(async (tx) => {
+        const mine = await lockLimits(tx, [...limited])
+        const steps = mine.length === 0 ? [] : await claimLimited(tx, want, mine.map((row) => row.type))
+        return { steps, contended: mine.length < limited.size }
+      })
+    },
+  }
+}

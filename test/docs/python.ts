@@ -1,0 +1,25 @@
+import { execFileSync } from 'node:child_process'
+import { existsSync } from 'node:fs'
+import { fileURLToPath } from 'node:url'
+
+/** Where `npm run seed-clients` puts one. */
+export const PYTHON_FOLDER = fileURLToPath(new URL('../../.cache/python', import.meta.url))
+const OURS = [`${PYTHON_FOLDER}/bin/python`, `${PYTHON_FOLDER}/Scripts/python.exe`]
+
+export const HOW_TO_GET_IT = 'npm run seed-clients makes one in .cache/python and runs this again'
+
+/** A Python that has httpx; undefined where there is none. Nothing is downloaded here: tests need Node and npm only. */
+export const pythonWithHttpx: string | undefined = [...OURS.filter((path) => existsSync(path)), 'python3', 'python'].find(
+  (command) => runs(command, ['-c', 'import httpx']),
+)
+
+export const hasCurl = runs('curl', ['--version']) && runs('bash', ['--version'])
+
+function runs(command: string, args: string[]): boolean {
+  try {
+    execFileSync(command, args, { stdio: 'ignore', timeout: 20_000 })
+    return true
+  } catch {
+    return false
+  }
+}
