@@ -1,5 +1,6 @@
 import type postgres from 'postgres'
 import { FleetError } from '../errors.ts'
+import { breaksConnections } from './failure.ts'
 
 /** A pool or a transaction: a statement cannot tell which. */
 export type Sql = postgres.ISql<{}>
@@ -14,20 +15,25 @@ export type Sql = postgres.ISql<{}>
  *   that ignored its time limit, say) runs outside of any, or inside that of whoever has the connection now; and a
  *   late `rollback` rolls that one back.
  *
- * So the driver learns how the work ended only while the connection lives, and a `tx` that is over refuses.
+ * So the driver learns how the work ended only while the connection lives, and a `tx` that is over refuses. A socket
+ * that broke counts as dead before it is closed: a `commit` sent in between is what the driver loses count by.
  * `closes` counts the connections of the pool that have closed so far.
  */
 export function transact<T>(pool: postgres.Sql, work: (tx: Sql) => Promise<T>, closes: () => number): Promise<T> {
   let over = false
+  let broken: unknown
   const end = () => {
     over = true
+  }
+  const note = (error: unknown) => {
+    if (breaksConnections(error)) broken ??= error
   }
   const done = pool.begin((tx) => {
     const closesBefore = closes()
     return new Promise<T>((resolve, reject) => {
       const tell = (say: () => void) => {
         const ifAlive = () => {
-          if (over) return
+          if (over || broken) return
           end()
           say()
         }
@@ -35,7 +41,7 @@ export function transact<T>(pool: postgres.Sql, work: (tx: Sql) => Promise<T>, c
         if (closes() === closesBefore) ifAlive()
         else setTimeout(ifAlive, 0)
       }
-      begun(() => work(guarded(tx, () => over))).then(
+      begun(() => work(guarded(tx, () => over, note))).then(
         (value) => tell(() => resolve(value)),
         (error: unknown) => tell(() => reject(error instanceof Error ? error : new Error(String(error)))),
       )
@@ -43,7 +49,9 @@ export function transact<T>(pool: postgres.Sql, work: (tx: Sql) => Promise<T>, c
   })
   done.then(end, end)
   // postgres.js types the result of begin as an unwrapped array of promises; ours is one promise.
-  return done as Promise<T>
+  return (done as Promise<T>).catch((error: unknown) => {
+    throw broken ?? error
+  })
 }
 
 /** What throws at once fails as what throws later. */
@@ -59,11 +67,15 @@ const isQuery = (made: unknown): made is Query =>
   made instanceof Promise && 'handler' in made && typeof made.handler === 'function'
 
 /** Refuses at the moment of sending, not of writing: a query may be written early and awaited late. */
-function guarded(tx: Sql, isOver: () => boolean): Sql {
+function guarded(tx: Sql, isOver: () => boolean, onFailure: (error: unknown) => void): Sql {
   const watched = (made: unknown): unknown => {
     if (!isQuery(made)) return made
-    const { handler } = made
+    const { handler, reject } = made
     made.handler = (query) => (isOver() ? query.reject(isPast()) : handler(query))
+    made.reject = (error) => {
+      onFailure(error)
+      reject(error)
+    }
     return made
   }
   return new Proxy(tx, {

@@ -223,6 +223,10 @@ export const standIns: Handlers = {
   listPauses: async () => ({
     body: { pauses: [{ type: 'mail', key: null, paused_at: AT, until: null, reason: 'the server is down' }] },
   }),
+  setLimit: async ({ body }) => ({
+    body: { type: body.type, max_running: null, max_running_per_key: null, message: 'set' },
+  }),
+  listLimits: async () => ({ body: { limits: [] } }),
   getScale: async () => ({
     body: { pending: 10, running: 2, capacity: 8, live_pods: 1, wanted_pods: 2, load_percent: 150 },
   }),

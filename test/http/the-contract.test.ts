@@ -35,6 +35,7 @@ test('the seed and its additions are all there, and nothing else', () => {
   assert.deepEqual(operations.map(({ method, path }) => `${method.toUpperCase()} ${path}`).toSorted(), [
     'GET /admin/dead-letters',
     'GET /admin/leader',
+    'GET /admin/limits',
     'GET /admin/pauses',
     'GET /admin/pods',
     'GET /admin/queue',
@@ -49,6 +50,7 @@ test('the seed and its additions are all there, and nothing else', () => {
     'GET /why/{step_id}',
     'POST /admin/dead-letters/redrive',
     'POST /admin/dead-letters/{step_id}/redrive',
+    'POST /admin/limits',
     'POST /admin/pause',
     'POST /admin/pods/{pod_id}/drain',
     'POST /admin/recovery/run',
