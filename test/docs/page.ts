@@ -34,6 +34,8 @@ const FILES: Record<string, string> = {
 /** How long an answer may take to become what the page shows: steps need a moment. */
 const SETTLE_MS = 10_000
 const RUN_LIMIT_MS = 60_000
+/** The pod shares its process with the test, and is not to die of a busy machine. */
+const PATIENT = { FLEET_Q_DEAD_AFTER_SECONDS: '10', FLEET_Q_STALL_SECONDS: '60', FLEET_Q_GRACE_SECONDS: '2' }
 
 interface Workshop {
   folder: string
@@ -101,7 +103,7 @@ async function openWorkshop(page: string, blocks: Block[], settings: Record<stri
       writeFileSync(join(steps, `line-${block.line}.ts`), withOurFiles(block.text))
   const db = await testDatabase()
   const pod = await startPod({
-    config: loadConfig({ ...FAST, FLEET_Q_API_PORT: '0', FLEET_Q_GRACE_SECONDS: '2', ...settings }),
+    config: loadConfig({ ...FAST, ...PATIENT, FLEET_Q_API_PORT: '0', ...settings }),
     databaseUrl: db.url,
     steps: [...(await loadSteps(steps)), ...demoSteps],
     log: silentLog(),

@@ -186,6 +186,12 @@ export async function assertSound(sql: postgres.Sql) {
       from fleet_q.outcomes left join burnt using (step_id)
       where outcomes.claim_id is not null and outcomes.attempt <> coalesce(burnt.n, 0) + 1
     union all
+    select format('waits for attempt %s after %s that counted', tray.attempt, coalesce(burnt.n, 0)), step_id
+      from (select step_id, attempt from fleet_q.ready union all select step_id, attempt from fleet_q.later) as tray
+      left join burnt using (step_id)
+      where tray.attempt <> coalesce(burnt.n, 0) + 1
+        and not exists (select from fleet_q.outcomes where outcomes.step_id = tray.step_id)
+    union all
     select 'is settled under a claim that was taken away', outcomes.step_id
       from fleet_q.outcomes join fleet_q.attempts using (step_id, claim_id)
     union all
