@@ -15,6 +15,8 @@ export interface DatabaseOptions {
   pooler: boolean
   /** Every query ends by then, whatever the network does. */
   deadlineMs: number
+  /** Whose SQL runs here; ours if nothing is said. Where users' SQL runs, the settings of their server decide. */
+  statements?: 'ours' | 'theirs'
   onDiscard?(reason: string): void
 }
 
@@ -24,6 +26,21 @@ export interface Database {
   /** One transaction. */
   begin<T>(work: (tx: Sql) => Promise<T>, deadlineMs?: number): Promise<T>
   close(): Promise<void>
+}
+
+/**
+ * One plan for each statement of ours, made once, the same whatever the statistics say. Postgres keeps the plan that
+ * it made while a tray was empty until somebody analyses the table: an exchange of 100 then scanned its trays from end
+ * to end, 1.5 s on Postgres 15 and 4.4 s on 18 at a backlog of 200,000; 6 to 9 ms with these settings. A backlog that
+ * comes and goes within a minute is what a queue is for, so this is no rare case. Bitmap scans read a lane to its end
+ * before they sort it. Planning anew costs an exchange about 1 ms, compiling it (jit) a tenth of a second. Behind a
+ * pooler nothing is prepared, and every plan is made for the tables as they are.
+ */
+const PINNED_PLANS = {
+  enable_seqscan: 'off',
+  enable_bitmapscan: 'off',
+  plan_cache_mode: 'force_generic_plan',
+  jit: 'off',
 }
 
 /** More callers than this per connection means that the database is not answering: say so at once. */
@@ -90,7 +107,8 @@ export function connect(options: DatabaseOptions): Database {
   }
 }
 
-function open({ url, name, max, pooler, deadlineMs }: DatabaseOptions, onclose: () => void): postgres.Sql {
+function open(options: DatabaseOptions, onclose: () => void): postgres.Sql {
+  const { url, name, max, pooler, deadlineMs, statements = 'ours' } = options
   const pool = postgres(url, {
     max,
     onclose,
@@ -105,6 +123,7 @@ function open({ url, name, max, pooler, deadlineMs }: DatabaseOptions, onclose: 
       ? { application_name: name }
       : {
           application_name: name,
+          ...(statements === 'ours' ? PINNED_PLANS : {}),
           // The server ends a slow statement before our deadline does: the connection then survives it.
           statement_timeout: Math.max(1000, deadlineMs - 1000),
           lock_timeout: Math.max(1000, deadlineMs - 2000),

@@ -63,20 +63,21 @@ export async function startPod(options: PodOptions): Promise<Pod> {
   const heartbeatMs = config.heartbeatSeconds * 1000
   const deadAfterMs = config.deadAfterSeconds * 1000
 
-  const pool = (name: string, max: number, deadlineMs: number): Database =>
+  const pool = (name: string, max: number, deadlineMs: number, statements: 'ours' | 'theirs' = 'ours'): Database =>
     connect({
       url: databaseUrl,
       name: connectionName(name),
       max,
       pooler: config.databasePooler,
       deadlineMs,
+      statements,
       onDiscard: (reason) => log.warn({ pool: name, reason }, 'connections were given up'),
     })
   const connectionName = (part: string) => `fleet-q ${part} ${publicId}`.slice(0, 63)
   // Apart, so that slow questions of people cannot starve the work. A handler's transaction has a connection to itself.
   const work = pool('work', Math.max(2, Math.ceil(config.databasePoolMax / 2)), 10_000)
   const door = inWords(pool('door', Math.max(1, Math.floor(config.databasePoolMax / 2)), 5000))
-  const transactions = pool('transactions', capacity, 10_000)
+  const transactions = pool('transactions', capacity, 10_000, 'theirs')
   const pools = [work, door, transactions]
 
   try {

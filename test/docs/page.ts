@@ -3,6 +3,7 @@ import { mkdirSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test, type TestContext } from 'node:test'
 import { fileURLToPath, pathToFileURL } from 'node:url'
+import postgres from 'postgres'
 import { loadConfig } from '../../src/config.ts'
 import { startPod, type Pod } from '../../src/fleet/start-pod.ts'
 import { silentLog } from '../../src/kernel/log.ts'
@@ -40,6 +41,8 @@ const PATIENT = { FLEET_Q_DEAD_AFTER_SECONDS: '10', FLEET_Q_STALL_SECONDS: '60',
 interface Workshop {
   folder: string
   db: TestDatabase
+  /** One connection, as psql has it: a page may begin in one block and commit in the next. */
+  session: postgres.Sql
   pod: Pod
   url: string
   ids: Ids
@@ -102,6 +105,8 @@ async function openWorkshop(page: string, blocks: Block[], settings: Record<stri
     if (block.notRun === undefined && has(block, 'steps'))
       writeFileSync(join(steps, `line-${block.line}.ts`), withOurFiles(block.text))
   const db = await testDatabase()
+  const session = postgres(db.url, { max: 1, onnotice: () => {} })
+  atEnd(() => session.end({ timeout: 1 }))
   const pod = await startPod({
     config: loadConfig({ ...FAST, ...PATIENT, FLEET_Q_API_PORT: '0', ...settings }),
     databaseUrl: db.url,
@@ -110,7 +115,7 @@ async function openWorkshop(page: string, blocks: Block[], settings: Record<stri
     onFenced: () => {},
   })
   atEnd(() => pod.stop())
-  return { folder, db, pod, url: `http://127.0.0.1:${pod.address.port}`, ids: new Ids() }
+  return { folder, db, session, pod, url: `http://127.0.0.1:${pod.address.port}`, ids: new Ids() }
 }
 
 async function run(block: Block, workshop: Workshop, t: TestContext): Promise<Ran> {
@@ -125,7 +130,7 @@ async function run(block: Block, workshop: Workshop, t: TestContext): Promise<Ra
       if (has(block, 'steps')) return { printed: '' }
       return has(block, 'test') ? runTests(block, text, workshop) : runProgram(block, text, workshop, env)
     case 'sql': {
-      const rows: unknown = await workshop.db.sql.unsafe(text)
+      const rows: unknown = await workshop.session.unsafe(text)
       return { printed: JSON.stringify(rows) }
     }
     case 'python':

@@ -102,8 +102,8 @@ test('answers of a dead pod that meet the cycles of two leaders: each step has i
   const zombie = await makePod(sql, { status: 'dead' })
   const leader = await makePod(sql)
   const [oldTerm, newTerm] = [await makeTerm(sql, zombie), await makeTerm(sql, leader)]
-  const dead = await makePod(sql, { status: 'dead' })
-  const claims = await makeClaims(sql, [dead], { claims: 300, perClaim: 4 })
+  const dead = await makePod(sql)
+  const claims = await makeClaims(sql, [dead], { claims: 600, perClaim: 4 })
   const reportOf = (claimId: string, stepId: string, how: 'completed' | 'failed'): Report => ({
     claimId,
     stepId,
@@ -125,17 +125,24 @@ test('answers of a dead pod that meet the cycles of two leaders: each step has i
     for (const [some, ended] of [
       [reports.slice(0, 2), []],
       [reports.slice(2), [id]],
-    ] as const)
-      refused += (await pod.run((sql) => settle(sql, dead, [...some], [...ended]))).length
+    ] as const) {
+      const late = await pod.run((sql) => settle(sql, dead, [...some], [...ended]))
+      refused += late.length
+    }
   }
-  async function answerAll() {
-    for (const claim of claims.toReversed()) await answer(claim)
+  const queue = claims.toSorted(() => Math.random() - 0.5)
+  async function answerOneByOne() {
+    for (let claim = queue.pop(); claim; claim = queue.pop()) await answer(claim)
   }
+  const answered = Promise.all([answerOneByOne(), answerOneByOne(), answerOneByOne()])
+  await until('a third to be answered', () => queue.length < 400)
+  // The moment from which on the two leaders and the pod itself are at odds.
+  await sql`update fleet_q.pods set status = 'dead', ended_at = fleet_q.clock(), ended_why = 'made so' where id = ${dead}`
   const cycles = [
     { database: handleOn(url, 'zombie'), podId: zombie, term: oldTerm },
     { database: handleOn(url, 'leader'), podId: leader, term: newTerm },
   ]
-  const [, ...summaries] = await Promise.all([answerAll(), ...cycles.map(cyclesUntilNothing)])
+  const [, ...summaries] = await Promise.all([answered, ...cycles.map(cyclesUntilNothing)])
   // What a settle in flight kept from the last cycle.
   await cyclesUntilNothing({ database: pod, podId: leader, term: newTerm })
 
@@ -146,7 +153,7 @@ test('answers of a dead pod that meet the cycles of two leaders: each step has i
       (select count(*)::int from fleet_q.claims) as claims`
   assert.ok(row)
   assert.equal(row.claims, 0)
-  assert.equal(row.settled + row.failed + row.died, 1200, 'each step was answered for once')
+  assert.equal(row.settled + row.failed + row.died, 2400, 'each step was answered for once')
   assert.equal(refused, row.died, 'every answer that came too late was refused')
   await assertSound(sql)
   t.diagnostic(
