@@ -3,7 +3,7 @@ import { FleetError } from '../errors.ts'
 import { breaksConnections } from './failure.ts'
 
 /** A pool or a transaction: a statement cannot tell which. */
-export type Sql = postgres.ISql<{}>
+export type Sql = postgres.ISql
 
 /**
  * A transaction of the driver, made safe. `sql.begin` of postgres.js 3.4.9 has two holes, both seen:
@@ -19,7 +19,11 @@ export type Sql = postgres.ISql<{}>
  * that broke counts as dead before it is closed: a `commit` sent in between is what the driver loses count by.
  * `closes` counts the connections of the pool that have closed so far.
  */
-export function transact<T>(pool: postgres.Sql, work: (tx: Sql) => Promise<T>, closes: () => number): Promise<T> {
+export function transact<T>(
+  pool: postgres.Sql,
+  work: (tx: Sql) => Promise<T>,
+  closes: () => number,
+): Promise<T> {
   let over = false
   let broken: unknown
   const end = () => {

@@ -23,5 +23,9 @@ export function servePod(config: Config, door: Door, log: Log, checkAnswers: boo
     pages: [metricsPage(door)],
     checkAnswers,
   })
-  return serveHttp(app, { host: config.apiHost, port: config.apiPort })
+  return serveHttp(app, {
+    host: config.apiHost,
+    port: config.apiPort,
+    onError: (error) => log.error({ err: error }, 'the server could not take a connection'),
+  })
 }

@@ -65,12 +65,7 @@ export const callerOf = (context: Context<AppEnv>): Caller => ({
 
 const queryOf = (url: string) => {
   const mark = url.indexOf('?')
-  return mark === -1
-    ? ''
-    : url
-        .slice(mark + 1)
-        .split('#', 1)
-        .join('')
+  return mark === -1 ? '' : url.slice(mark + 1).replace(/#.*$/, '')
 }
 
 /** Lists carry next_cursor; for whoever follows Link instead, the same request with that cursor. */

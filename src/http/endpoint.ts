@@ -49,7 +49,7 @@ type Part<S extends Spec> = { [P in 'params' | 'query' | 'body']: S[P] extends z
 
 /** What a handler may know of the request beyond its input. */
 export interface Caller {
-  /** 'public' when nobody asked for a token. */
+  /** Of the token; 'public' where a public operation was asked without one, 'admin' where no token is configured. */
   readonly role: Role
   readonly requestId: string
   readonly ip: string | undefined

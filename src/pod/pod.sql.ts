@@ -42,7 +42,9 @@ export const beatHeart = (
     update fleet_q.pods set
       beat_at = fleet_q.clock(), running = ${pod.running}, stuck = ${pod.stuck},
       resumed_at = case
-        when beat_at < fleet_q.clock() - make_interval(secs => ${pod.heartbeatMs}::float8 * 2.5 / 1000)
+        -- One beat was missed. In an outage that is just long enough to cost another pod its threshold (three beats,
+        -- one of which may have been due when it began), a leader's own gap may be as short as two.
+        when beat_at < fleet_q.clock() - make_interval(secs => ${pod.heartbeatMs}::float8 * 1.75 / 1000)
         then fleet_q.clock() else resumed_at end
     where id = ${pod.id} and status in ('live', 'draining')
     returning id, status, drain_wanted, born_at

@@ -17,15 +17,18 @@ export interface Suspect {
 }
 
 /**
- * The brake. Nobody is declared dead while the leader itself is back from an absence of less than one threshold ago,
- * and when more than half of the fleet looks dead at once, each needs a second threshold of silence: it is more
- * likely the network, or the clock of the database.
+ * The brake. Nobody is declared dead while the leader itself is back from an absence, or born, less than one threshold
+ * ago: it has not seen whether the others could report. Nor while its own heart is behind: after an outage its round
+ * may come before its beat. And when more than half of the fleet looks dead at once, each needs a second threshold of
+ * silence: it is more likely the network, or the clock of the database.
  */
 const suspects = (sql: Sql, leaderId: string) => sql`
   brake as materialized (
     select
       (
-        select coalesce(bool_or(resumed_at > fleet_q.clock() - ${threshold(sql)}), false)
+        select coalesce(bool_or(
+          greatest(born_at, resumed_at) > fleet_q.clock() - ${threshold(sql)}
+          or beat_at < fleet_q.clock() - ${threshold(sql)} / 2), false)
         from fleet_q.pods where id = ${leaderId}
       ) as leader_was_away,
       count(*) filter (where id <> ${leaderId} and ${heardOf(sql)} < fleet_q.clock() - ${threshold(sql)}) * 2
@@ -64,17 +67,18 @@ export const foresee = (sql: Sql, leaderId: string) => sql<
 >`
   with /* recovery.foresee */ ${suspects(sql, leaderId)},
   doomed as materialized (
-    select pods.id, pods.public_id from fleet_q.pods, brake
+    select pods.id, pods.public_id, pods.status = 'gone' as went from fleet_q.pods, brake
     where ${isDead(sql, leaderId)} or pods.status in ('dead', 'gone')
-      and exists (select from fleet_q.claims where claims.pod_id = pods.id)
+      and exists (select from fleet_q.claims where claims.pod_id = pods.id offset 0)
   ),
   orphan as materialized (
     select claims.pod_id, held.step_id, held.attempt, step.max_retries,
       fleet_q.step_public_id(step.id, step.salt, step.created_at) as public_id,
-      held.attempt > step.max_retries or ${crashes(sql, sql`held.step_id`)} >= 2 as terminal
+      -- What a pod left behind when it said goodbye costs no attempt.
+      not doomed.went and (held.attempt > step.max_retries or ${crashes(sql, sql`held.step_id`)} >= 2) as terminal
     from doomed join fleet_q.claims on claims.pod_id = doomed.id
     cross join unnest(claims.step_ids, claims.attempts) as held (step_id, attempt)
-    join fleet_q.steps as step on step.id = held.step_id
+    cross join lateral (select * from fleet_q.steps where id = held.step_id offset 0) as step
     where ${unsettled(sql, sql`held.step_id`, sql`claims.id`)}
     limit 100000
   )
@@ -85,11 +89,12 @@ export const foresee = (sql: Sql, leaderId: string) => sql<
   from doomed left join orphan on orphan.pod_id = doomed.id
   group by doomed.id, doomed.public_id`
 
-/** Neither an outcome nor an attempt row of this claim. */
+/** Neither an outcome nor an attempt row of this claim. `offset 0`: look-ups for each row, see exchange.sql.ts. */
 const unsettled = (sql: Sql, stepId: ReturnType<Sql>, claimId: ReturnType<Sql>) => sql`
-  not exists (select from fleet_q.outcomes where outcomes.step_id = ${stepId})
+  not exists (select from fleet_q.outcomes where outcomes.step_id = ${stepId} offset 0)
   and not exists (
-    select from fleet_q.attempts where attempts.step_id = ${stepId} and attempts.claim_id = ${claimId})`
+    select from fleet_q.attempts
+    where attempts.step_id = ${stepId} and attempts.claim_id = ${claimId} offset 0)`
 
 /** How many pods died under a step since it was last redriven. */
 const crashes = (sql: Sql, stepId: ReturnType<Sql>) => sql`
@@ -113,18 +118,29 @@ export interface OrphanClaim {
 /**
  * First statement of two: deletes claim rows of dead pods. A settle in flight holds its claim's row; such a claim is
  * left to the next look. From here on nobody can settle under these claims.
+ *
+ * From the pods to their claims, never over all claims: behind a held-back xmin horizon those of the living leave a
+ * dead row for each batch, and a cycle would walk them all.
  */
 export const takeOrphanClaims = (sql: Sql, term: string, limit: number) => sql<OrphanClaim[]>`
   with /* recovery.take_claims */ orphan as materialized (
-    select claims.id from fleet_q.claims join fleet_q.pods on pods.id = claims.pod_id
-    where pods.status in ('dead', 'gone') and ${inTerm(sql, term)}
-    order by claims.id limit ${limit}
-    for update of claims skip locked
+    select held.id from (
+      select id from fleet_q.pods where status in ('dead', 'gone') and ${inTerm(sql, term)} order by id
+    ) as ended
+    cross join lateral (
+      select claims.id from fleet_q.claims where claims.pod_id = ended.id
+      order by claims.id limit ${limit} for update skip locked
+    ) as held
+    limit ${limit}
+  ),
+  gone as (
+    delete from fleet_q.claims where id = any (array(select id from orphan))
+    returning id, pod_id, taken_at, step_ids, attempts
   )
-  delete from fleet_q.claims using fleet_q.pods
-  where claims.id = any (array(select id from orphan)) and pods.id = claims.pod_id
-  returning claims.id, claims.pod_id, pods.public_id as pod, pods.status = 'dead' as died, claims.taken_at,
-    claims.step_ids, claims.attempts`
+  select gone.id, gone.pod_id, pod.public_id as pod, pod.died, gone.taken_at, gone.step_ids, gone.attempts
+  from gone cross join lateral (
+    select public_id, status = 'dead' as died from fleet_q.pods where id = gone.pod_id offset 0
+  ) as pod`
 
 export interface Orphan {
   claimId: string
@@ -157,7 +173,7 @@ export const putBack = (sql: Sql, orphans: Orphan[], poisonAfter: number, spread
       ${orphans.map((o) => o.takenAt.toISOString())}::timestamptz[], ${orphans.map((o) => o.stepId)}::bigint[],
       ${orphans.map((o) => o.attempt)}::smallint[]
     ) as o (claim_id, pod_id, pod, ended, taken_at, step_id, attempt)
-    join fleet_q.steps as step on step.id = o.step_id
+    cross join lateral (select * from fleet_q.steps where id = o.step_id offset 0) as step
     where ${unsettled(sql, sql`o.step_id`, sql`o.claim_id`)}
   ),
   judged as materialized (
@@ -173,6 +189,7 @@ export const putBack = (sql: Sql, orphans: Orphan[], poisonAfter: number, spread
       ended::fleet_q.attempt_end, taken_at, fleet_q.clock(),
       case when ended = 'pod_died' then jsonb_build_object('class', 'PodDied', 'message', format('%s died while it held this step', pod)) end
     from judged where reason is null
+    order by step_id, claim_id
     on conflict do nothing
   ),
   to_ready as (
@@ -187,6 +204,7 @@ export const putBack = (sql: Sql, orphans: Orphan[], poisonAfter: number, spread
     select step_id, lane_id, fleet_q.clock() + make_interval(secs => random() * ${spreadMs}::float8 / 1000),
       attempt + 1, 'spread'
     from judged where reason is null and crashes >= 2
+    order by step_id
     on conflict do nothing
   ),
   ended as (
@@ -205,6 +223,7 @@ export const putBack = (sql: Sql, orphans: Orphan[], poisonAfter: number, spread
     insert into fleet_q.dead_letters (step_id, reason)
     select step_id, reason::fleet_q.dead_letter_reason from judged
     where step_id in (select step_id from ended)
+    order by step_id
     on conflict do nothing
   )
   select public_id as step_id, case when reason is null then 'requeued' else 'terminal' end as fate, reason
@@ -216,7 +235,8 @@ export const findWork = (sql: Sql, leaderId: string) => sql<
 >`
   select /* recovery.look */
     exists (
-      select from fleet_q.claims join fleet_q.pods on pods.id = claims.pod_id where pods.status in ('dead', 'gone')
+      select from fleet_q.pods
+      where status in ('dead', 'gone') and exists (select from fleet_q.claims where pod_id = pods.id offset 0)
     ) as orphaned,
     (
       select extract(epoch from min(${heardOf(sql)} + ${threshold(sql)}) - fleet_q.clock())::float8 * 1000
@@ -230,13 +250,17 @@ export const beginCycle = (sql: Sql, podId: string, term: string, forced: boolea
   on conflict ((true)) where finished_at is null do nothing
   returning id`
 
-/** Closes a cycle whose pod is gone or whose time is long over, so that another can begin. */
-export const closeStaleCycles = (sql: Sql, staleSeconds: number) => sql`
+/**
+ * Closes a cycle whose pod is gone or whose time is long over, so that another can begin; and those of this pod that
+ * are not `underWay` in it: their end could not be written, the database was away.
+ */
+export const closeStaleCycles = (sql: Sql, staleSeconds: number, podId: string, underWay: string[]) => sql`
   update /* recovery.close_stale */ fleet_q.recovery_cycles as cycle
-  set finished_at = fleet_q.clock(), error = 'never finished: its pod died, or lost its term'
+  set finished_at = fleet_q.clock(), error = 'never finished: its pod died, lost its term, or could not write the end'
   from fleet_q.pods
   where cycle.finished_at is null and pods.id = cycle.pod_id and (
-    pods.status in ('dead', 'gone') or cycle.started_at < fleet_q.clock() - make_interval(secs => ${staleSeconds})
+    pods.status in ('dead', 'gone') or (cycle.pod_id = ${podId} and cycle.id <> all (${underWay}::bigint[]))
+    or cycle.started_at < fleet_q.clock() - make_interval(secs => ${staleSeconds})
     or not exists (
       select from fleet_q.leader_terms where leader_terms.term = cycle.term and leader_terms.ended_at is null))`
 
@@ -333,10 +357,10 @@ export const listDeadLetters = (
     fleet_q.step_public_id(step.id, step.salt, step.created_at) as step_id, lanes.type, letter.reason, letter.at,
     outcome.attempt, pods.public_id as pod, outcome.error
   from fleet_q.dead_letters as letter
-  join fleet_q.outcomes as outcome on outcome.step_id = letter.step_id
-  join fleet_q.steps as step on step.id = letter.step_id
-  join fleet_q.lanes on lanes.id = step.lane_id
-  left join fleet_q.pods on pods.id = outcome.pod_id
+  cross join lateral (select * from fleet_q.outcomes where step_id = letter.step_id offset 0) as outcome
+  cross join lateral (select * from fleet_q.steps where id = letter.step_id offset 0) as step
+  cross join lateral (select type from fleet_q.lanes where id = step.lane_id offset 0) as lanes
+  left join lateral (select public_id from fleet_q.pods where id = outcome.pod_id offset 0) as pods on true
   where (${filter.before}::bigint is null or letter.step_id < ${filter.before}::bigint)
     and (${filter.reason}::text is null or letter.reason::text = ${filter.reason})
     and (${filter.type}::text is null or lanes.type = ${filter.type})

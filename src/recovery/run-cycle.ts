@@ -34,6 +34,8 @@ const CLAIMS_PER_BATCH = 50
 const PODS_PER_CYCLE = 1000
 /** Ids named in the report of a cycle; its counts are complete. */
 const STEPS_NAMED_MAX = 1000
+/** Cycles of this process, by pod: the leader's own, and one that a person asked for, may meet. */
+const underWay = new Map<string, Set<string>>()
 /** A cycle that has not ended by then was left by a pod that no longer counts. */
 const STALE_SECONDS = 120
 
@@ -56,6 +58,7 @@ export async function runCycle(options: CycleOptions): Promise<CycleSummary> {
     error: null,
   }
   let dead: Suspect[] = []
+  const mine = underWayOf(podId).add(cycleId)
   try {
     dead = await database.run((sql) => declareDead(sql, podId, term, PODS_PER_CYCLE))
     report.deadPods = dead.map((pod) => pod.public_id)
@@ -71,6 +74,7 @@ export async function runCycle(options: CycleOptions): Promise<CycleSummary> {
   } finally {
     report.durationMs = Math.round(performance.now() - startedAt)
     await database.run((sql) => finishCycle(sql, cycleId, report)).catch(() => {})
+    mine.delete(cycleId)
   }
   return { ...report, cycleId, dead }
 }
@@ -94,8 +98,14 @@ export async function foreseeCycle(database: Database, podId: string): Promise<C
   }
 }
 
+function underWayOf(podId: string): Set<string> {
+  const mine = underWay.get(podId) ?? new Set()
+  underWay.set(podId, mine)
+  return mine
+}
+
 async function begin(database: Database, podId: string, term: string, forced: boolean): Promise<string> {
-  await database.run((sql) => closeStaleCycles(sql, STALE_SECONDS))
+  await database.run((sql) => closeStaleCycles(sql, STALE_SECONDS, podId, [...underWayOf(podId)]))
   const [cycle] = await database.run((sql) => beginCycle(sql, podId, term, forced))
   if (cycle) return cycle.id
   const [running] = await database.run(findRunningCycle)

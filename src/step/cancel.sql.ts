@@ -9,6 +9,7 @@ export const cancelSteps = (sql: Sql, stepIds: string[], reason: string) => sql<
     select held.step_id, held.attempt
     from fleet_q.claims, unnest(claims.step_ids, claims.attempts) as held (step_id, attempt)
     where claims.step_ids && ${stepIds}::bigint[] and held.step_id = any (${stepIds}::bigint[])
+      and ${stillHeld(sql)}
   ),
   cancelled as (
     insert into fleet_q.outcomes (step_id, status, attempt, error)
@@ -16,35 +17,44 @@ export const cancelSteps = (sql: Sql, stepIds: string[], reason: string) => sql<
       jsonb_build_object('class', 'Cancelled', 'message', ${reason}::text)
     from fleet_q.steps
     left join claimed on claimed.step_id = steps.id
-    left join fleet_q.later on later.step_id = steps.id
+    left join lateral (select attempt from fleet_q.later where step_id = steps.id offset 0) as later on true
     where steps.id = any (${stepIds}::bigint[])
     order by steps.id
     on conflict (step_id) do nothing
     returning step_id
   ),
   off_the_tray as (
-    delete from fleet_q.later where step_id in (select step_id from cancelled)
+    delete from fleet_q.later where step_id = any (array(select step_id from cancelled))
   )
   select cancelled.step_id, claimed.step_id is not null as claimed
   from cancelled left join claimed using (step_id)`
 
-/** Puts the outcome of a step aside, so that it can be tried again. Two at once meet at the outcome's row. */
-export const putOutcomeAside = (sql: Sql, stepIds: string[]) => sql<{ step_id: string; lane_id: number }[]>`
+/**
+ * Puts the outcome of a step aside, so that it can be tried again. Two at once meet at the outcome's row.
+ * `status::text`: the planner would otherwise walk all of `outcomes_not_completed`, whose condition this is, for a few
+ * keys.
+ */
+export const putOutcomeAside = (sql: Sql, stepIds: string[]) => sql<
+  { step_id: string; lane_id: number; status: string }[]
+>`
   with /* step.put_aside */ stopping as materialized (
     -- A pod that has not let go yet could still hand in the old attempt: such a step has to wait.
     select held.step_id from fleet_q.claims, unnest(claims.step_ids) as held (step_id)
-    where claims.step_ids && ${stepIds}::bigint[]
+    where claims.step_ids && ${stepIds}::bigint[] and ${stillHeld(sql)}
   ),
   chosen as materialized (
-    select outcomes.step_id, dead_letters.reason
-    from fleet_q.outcomes left join fleet_q.dead_letters using (step_id)
-    where outcomes.step_id = any (${stepIds}::bigint[]) and outcomes.status <> 'completed'
+    select outcomes.step_id, letter.reason
+    from fleet_q.outcomes
+    left join lateral (
+      select reason from fleet_q.dead_letters where dead_letters.step_id = outcomes.step_id offset 0
+    ) as letter on true
+    where outcomes.step_id = any (${stepIds}::bigint[]) and outcomes.status::text <> 'completed'
       and outcomes.step_id not in (select step_id from stopping)
     order by outcomes.step_id
     for update of outcomes
   ),
   aside as (
-    delete from fleet_q.outcomes where step_id in (select step_id from chosen)
+    delete from fleet_q.outcomes where step_id = any (array(select step_id from chosen))
     returning step_id, status, attempt, error
   ),
   kept as (
@@ -52,16 +62,28 @@ export const putOutcomeAside = (sql: Sql, stepIds: string[]) => sql<{ step_id: s
     select aside.step_id, aside.status, aside.attempt, chosen.reason, aside.error
     from aside join chosen using (step_id)
   )
-  select aside.step_id, steps.lane_id from aside join fleet_q.steps on steps.id = aside.step_id`
+  select aside.step_id, step.lane_id, aside.status
+  from aside cross join lateral (select lane_id from fleet_q.steps where id = aside.step_id offset 0) as step`
+
+/** A claim names all its steps to its end; one that was handed in with another attempt to come is held no more. */
+const stillHeld = (sql: Sql) => sql`
+  not exists (
+    select from fleet_q.attempts
+    where attempts.step_id = held.step_id and attempts.claim_id = claims.id offset 0)`
 
 /** Takes steps out of `ready`, where a cancelled one may still lie: within their lanes, there is no index by step. */
 export const removeFromReady = (sql: Sql, laneIds: number[], stepIds: string[]) => sql`
   delete /* step.unready */ from fleet_q.ready
-  where lane_id = any (${laneIds}::int[]) and step_id = any (${stepIds}::bigint[])`
+  where lane_id = any (${laneIds}::int[]) and (step_id in (select unnest(${stepIds}::bigint[]))) is true`
 
-/** As a first attempt again: an operator's wish opens a new budget of retries. */
+/**
+ * As a first attempt again: an operator's wish opens a new budget of retries. Not where a claim holds the step: an
+ * exchange that began before the step was cancelled did not see that, and has taken it meanwhile.
+ */
 export const putInReady = (sql: Sql, steps: { step_id: string; lane_id: number }[]) => sql`
   insert /* step.put_in_ready */ into fleet_q.ready (lane_id, step_id, attempt)
   select lane_id, step_id, 1
   from unnest(${steps.map((s) => s.lane_id)}::int[], ${steps.map((s) => s.step_id)}::bigint[]) as s (lane_id, step_id)
+  where step_id not in (
+    select held.step_id from fleet_q.claims, unnest(claims.step_ids) as held (step_id) where ${stillHeld(sql)})
   order by step_id`

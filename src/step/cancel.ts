@@ -67,11 +67,14 @@ export const redrive = (database: Database, ids: string[]): Promise<number> =>
   database.begin(async (tx) => {
     const aside = await putOutcomeAside(tx, ids)
     if (aside.length === 0) return 0
-    await removeFromReady(
-      tx,
-      [...new Set(aside.map((step) => step.lane_id))],
-      aside.map((step) => step.step_id),
-    )
+    // Only a cancelled one can: and the look for it walks its lane to the end.
+    const lying = aside.filter((step) => step.status === 'cancelled')
+    if (lying.length > 0)
+      await removeFromReady(
+        tx,
+        [...new Set(lying.map((step) => step.lane_id))],
+        lying.map((step) => step.step_id),
+      )
     await putInReady(tx, aside)
     return aside.length
   })

@@ -38,8 +38,9 @@ const runsIn = (pid: number) =>
   until(
     'the query to run',
     async () =>
-      (await db.sql`select 1 from pg_stat_activity where pid = ${pid} and state = 'active' and query like '%sleep%'`)
-        .length,
+      (
+        await db.sql`select 1 from pg_stat_activity where pid = ${pid} and state = 'active' and query like '%sleep%'`
+      ).length,
   )
 
 /** So many failures at most, each of a kind that says "not now". */
@@ -142,7 +143,9 @@ test('D3: cut in the commit, the caller learns that it cannot know; what was com
   const written = database.begin((tx) => tx`insert into public.notes values (3, 'kept')`)
   await assert.rejects(written, unavailable)
   await swallowed
-  const [row] = await database.run((sql) => sql<{ word: string }[]>`select word from public.notes where id = 3`)
+  const [row] = await database.run(
+    (sql) => sql<{ word: string }[]>`select word from public.notes where id = 3`,
+  )
   assert.equal(row?.word, 'kept')
 })
 
@@ -191,35 +194,51 @@ test('D6: failures of Postgres fall into classes: not now, try the transaction a
   const failureOf = async (work: Promise<unknown>) => {
     const error = await rejection(work)
     const told = inOurWords(error)
-    return { state: sqlState(error), now: !isUnavailable(error), code: told instanceof FleetError ? told.code : undefined }
+    return {
+      state: sqlState(error),
+      now: !isUnavailable(error),
+      code: told instanceof FleetError ? told.code : undefined,
+    }
   }
   const refused = (state: string) => ({ state, now: true, code: 'database_error' })
   const away = (state: string) => ({ state, now: false, code: 'database_unavailable' })
 
-  assert.deepEqual(await failureOf(database.run((sql) => sql`select ${'"\\u0000"'}::text::jsonb`)), refused('22P05'))
-  assert.deepEqual(await failureOf(database.run((sql) => sql`select 'no number'::text::int`)), refused('22P02'))
   assert.deepEqual(
-    await failureOf(database.begin(async (tx) => {
-      await tx`set local statement_timeout = 50`
-      await tx`select pg_sleep(5)`
-    })),
+    await failureOf(database.run((sql) => sql`select ${'"\\u0000"'}::text::jsonb`)),
+    refused('22P05'),
+  )
+  assert.deepEqual(
+    await failureOf(database.run((sql) => sql`select 'no number'::text::int`)),
+    refused('22P02'),
+  )
+  assert.deepEqual(
+    await failureOf(
+      database.begin(async (tx) => {
+        await tx`set local statement_timeout = 50`
+        await tx`select pg_sleep(5)`
+      }),
+    ),
     away('57014'),
   )
   assert.deepEqual(
-    await failureOf(database.begin(async (tx) => {
-      await tx`set transaction read only`
-      await tx`insert into public.notes values (6, 'no')`
-    })),
+    await failureOf(
+      database.begin(async (tx) => {
+        await tx`set transaction read only`
+        await tx`insert into public.notes values (6, 'no')`
+      }),
+    ),
     away('25006'),
   )
   assert.deepEqual(
-    await failureOf(db.sql.begin(async (held) => {
-      await held`lock table public.notes`
-      await database.begin(async (tx) => {
-        await tx`set local lock_timeout = 50`
-        await tx`select 1 from public.notes`
-      })
-    })),
+    await failureOf(
+      db.sql.begin(async (held) => {
+        await held`lock table public.notes`
+        await database.begin(async (tx) => {
+          await tx`set local lock_timeout = 50`
+          await tx`select 1 from public.notes`
+        })
+      }),
+    ),
     away('55P03'),
   )
 
@@ -280,23 +299,16 @@ test('D7: behind a pooler no statement is prepared, and no setting travels in th
   assert.deepEqual(seen, { prepared: 0, timeout: '0' })
 })
 
-test('D8: ten thousand callers of a database that is gone are told so within the deadline, most of them at once', async () => {
+test('D8: ten thousand callers of a database that is gone are told so by the deadline, all but a few at once', async () => {
   const proxy = await startProxy(db.url)
   const database = open(proxy.url, { max: 3 })
   await database.run(one)
   proxy.blackhole()
-  let atOnce = 0
   const begun = performance.now()
-  const callers = Array.from({ length: 10_000 }, () =>
-    database.run(one).catch((error: unknown) => {
-      if (performance.now() - begun < 500) atOnce++
-      return error
-    }),
-  )
-  const ends = await Promise.all(callers)
+  const ends = await Promise.all(Array.from({ length: 10_000 }, () => rejection(database.run(one))))
   assert.ok(performance.now() - begun < 3000)
   assert.ok(ends.every(unavailable))
-  assert.ok(atOnce >= 9000, `only ${atOnce} were told at once`)
+  assert.equal(ends.filter((error) => /Too many callers/.test(String(error))).length, 10_000 - 3 * 200)
   proxy.pass()
   assert.ok(await database.run(one))
 })
@@ -387,22 +399,38 @@ test('a transaction that lost its connection does not end the one that has that 
     throw new Error('wants to roll back')
   })
   await assert.rejects(lost, unavailable)
-  await database.begin(async (tx) => {
-    await tx`insert into public.notes values (81, 'mine')`
-    goOn()
-    // Whatever the lost one sends would go out before the answer to this.
-    await tx`select pg_sleep(0.05)`
-    await tx`insert into public.notes values (82, 'mine too')`
-    const [row] = await tx<{ n: number }[]>`select count(*)::int as n from public.notes where id in (81, 82)`
-    assert.equal(row?.n, 2)
-    throw new Error('undo both')
-  }).catch((error: unknown) => assert.match(String(error), /undo both/))
+  await database
+    .begin(async (tx) => {
+      await tx`insert into public.notes values (81, 'mine')`
+      goOn()
+      // Whatever the lost one sends would go out before the answer to this.
+      await tx`select pg_sleep(0.05)`
+      await tx`insert into public.notes values (82, 'mine too')`
+      const [row] = await tx<
+        { n: number }[]
+      >`select count(*)::int as n from public.notes where id in (81, 82)`
+      assert.equal(row?.n, 2)
+      throw new Error('undo both')
+    })
+    .catch((error: unknown) => assert.match(String(error), /undo both/))
   assert.equal((await db.sql`select 1 from public.notes where id in (81, 82)`).length, 0)
 })
 
 test('arrays are read and written as Postgres means them, without asking the server what they are', async () => {
   const database = open(db.url)
-  const words = ['plain', '', ' a b ', 'quo"te', 'back\\slash', '{brace}', 'com,ma', 'NULL', 'null', 'ümläut', null]
+  const words = [
+    'plain',
+    '',
+    ' a b ',
+    'quo"te',
+    'back\\slash',
+    '{brace}',
+    'com,ma',
+    'NULL',
+    'null',
+    'ümläut',
+    null,
+  ]
   const moment = new Date('2026-11-20T13:14:15.678Z')
   const doc = { a: 'x"y\\z' }
   const [row] = await database.run(

@@ -160,3 +160,23 @@ test('answers of a dead pod that meet the cycles of two leaders: each step has i
     `${row.settled + row.failed} answers in time, ${row.died} put back by ${summaries.map(total).join(' and ')}`,
   )
 })
+
+test('a cycle whose end could not be written does not keep its leader from the next one', async () => {
+  const { database, sql } = await testDatabase()
+  const leader = await makePod(sql)
+  const term = await makeTerm(sql, leader)
+  const dead = await makePod(sql, { status: 'dead' })
+  // The database went away between the last batch of a cycle and its report; the leader itself lives on.
+  await sql`insert into fleet_q.recovery_cycles (pod_id, term) values (${leader}, ${term})`
+  await makeClaims(sql, [dead], { claims: 1, perClaim: 3 })
+  assert.equal((await runCycle({ database, podId: leader, term })).orphaned, 3)
+  const cycles = await sql<{ ended: boolean; error: string | null }[]>`
+    select finished_at is not null as ended, error from fleet_q.recovery_cycles order by id`
+  assert.deepEqual(
+    cycles.map((cycle) => [cycle.ended, cycle.error !== null]),
+    [
+      [true, true],
+      [true, false],
+    ],
+  )
+})
