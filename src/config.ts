@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs'
 import { hostname } from 'node:os'
 import { z } from 'zod'
+import { ADDRESS_FORM, isAddress } from './db/address.ts'
 import { FleetError, type Issue } from './errors.ts'
 import { didYouMean } from './kernel/words.ts'
 
@@ -33,13 +34,14 @@ const setting = <S extends z.ZodType>(
 
 /** One line a setting: its variable, its type, its default and what it is for. `fleet-q config` prints this. */
 const SETTINGS = {
-  databaseUrl: setting('DATABASE_URL', z.string(), '', 'Postgres of yours; without it a pod brings its own', true),
+  databaseUrl: setting('DATABASE_URL', z.string().refine((url) => url === '' || isAddress(url), ADDRESS_FORM), '', 'Postgres of yours; without it a pod brings its own', true),
   databasePooler: setting('FLEET_Q_DATABASE_POOLER', flag, '0', '1 behind PgBouncer in transaction mode: no LISTEN, no prepared statements'),
-  databasePoolMax: setting('FLEET_Q_DATABASE_POOL_MAX', count(3, 200), '10', 'connections of this pod, beside one for its heartbeat and one to listen'),
+  databasePoolMax: setting('FLEET_Q_DATABASE_POOL_MAX', count(3, 200), '10', 'connections of this pod; beside them one for its heartbeat, one to listen, and one for each handler that uses ctx.tx'),
   dataDir: setting('FLEET_Q_DATA_DIR', z.string().min(1), '.fleet-q', 'where the Postgres of a pod without DATABASE_URL keeps its data'),
   apiHost: setting('FLEET_Q_API_HOST', z.string().min(1), '127.0.0.1', 'address to serve on'),
   apiPort: setting('FLEET_Q_API_PORT', count(0, 65535), '8000', 'port to serve on; 0 takes a free one'),
   tokens: setting('FLEET_Q_TOKENS', list, '', 'role:token pairs, comma separated; roles viewer, producer, operator, admin', true),
+  token: setting('FLEET_Q_TOKEN', z.string(), '', 'the token that fleet-q submit sends', true),
   insecure: setting('FLEET_Q_INSECURE', flag, '0', '1 serves beyond loopback without a token'),
   podName: setting('FLEET_Q_POD_NAME', z.string().regex(/^[A-Za-z0-9._-]{0,100}$/, 'letters, digits, ".", "_" and "-" only, 100 at most'), '', 'label of this pod; its host name if not given'),
   handlers: setting('FLEET_Q_HANDLERS', z.string(), '', 'folder of modules that export steps'),

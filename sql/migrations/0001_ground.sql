@@ -32,6 +32,18 @@ language sql stable as $$
       || fleet_q.base36(salt, 12) || fleet_q.base36(id, 1)
 $$;
 
+-- The key that a public id ends with, for a look-up by index: where id = fleet_q.step_key('step_...'). Null for what
+-- cannot be the id of a step. It does not look at the chance in it: to a person with psql nothing is hidden.
+create function fleet_q.step_key(step_id text) returns bigint
+language sql immutable strict as $$
+  select case when sum(digit) < 9223372036854775808 then sum(digit)::bigint end
+  from (
+    select (position(letter in '0123456789abcdefghijklmnopqrstuvwxyz') - 1) * 36::numeric ^ (place - 1) as digit
+    from regexp_split_to_table(reverse(substring(step_id from '^step_\d{14}_[0-9a-z]{12}([0-9a-z]{1,13})$')), '')
+      with ordinality as spelled (letter, place)
+  ) as digits
+$$;
+
 -- 60 bits of chance: the fixed bits of a version 4 uuid lie in the middle, which is left out.
 create function fleet_q.new_salt() returns bigint
 language sql volatile as $$

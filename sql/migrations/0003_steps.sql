@@ -21,7 +21,8 @@ create table fleet_q.lanes (
 -- What was submitted. Never updated.
 create table fleet_q.steps (
   id bigint primary key default nextval('fleet_q.step_ids'),
-  salt bigint not null check (salt >= 0),
+  -- 60 bits: an id whose chance is larger would be taken for no id.
+  salt bigint not null check (salt between 0 and 1152921504606846975),
   lane_id int not null,
   max_retries smallint not null check (max_retries between 0 and 1000),
   timeout_ms int check (timeout_ms > 0),
@@ -31,12 +32,17 @@ create table fleet_q.steps (
   args jsonb not null check (jsonb_typeof(args) = 'object'),
   metadata jsonb check (jsonb_typeof(metadata) = 'object'),
   retry jsonb check (jsonb_typeof(retry) = 'object'),
-  tags text[]
+  tags text[],
+  -- A year that JavaScript and four digits can spell.
+  check (run_at between '1970-01-01 00:00:00Z' and '9999-12-31 23:59:59.999Z'),
+  check (expires_at between '1970-01-01 00:00:00Z' and '9999-12-31 23:59:59.999Z')
 );
 
 -- The tray a claim takes from: narrow, inserted and deleted, never updated. One index, and no key by step: a
 -- second index would be paid for on every step and serve only operators. No foreign keys on the trays either:
 -- each costs a look-up per row and a second lock, and no statement of ours can write a tray row without its step.
+-- No truncation, here and in the other trays: to give a few empty pages back, vacuum would lock everybody out, and a
+-- tray that runs empty fills again.
 create table fleet_q.ready (
   lane_id int not null,
   position bigint not null default nextval('fleet_q.positions'),
@@ -45,7 +51,7 @@ create table fleet_q.ready (
 ) with (
   autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 2000,
   autovacuum_vacuum_insert_scale_factor = 0.5, autovacuum_vacuum_cost_delay = 0,
-  autovacuum_analyze_scale_factor = 0.2, autovacuum_analyze_threshold = 5000
+  autovacuum_analyze_scale_factor = 0.2, autovacuum_analyze_threshold = 5000, vacuum_truncate = off
 );
 create index ready_lane_position on fleet_q.ready (lane_id, position);
 
@@ -58,7 +64,10 @@ create table fleet_q.later (
   due_at timestamptz not null,
   attempt smallint not null check (attempt > 0),
   why fleet_q.later_why not null
-) with (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_cost_delay = 0);
+) with (
+  autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_cost_delay = 0,
+  vacuum_truncate = off
+);
 create index later_due on fleet_q.later (due_at);
 
 -- A batch of steps that one pod has taken, in one row; also the fence: no claim row, no say.
@@ -70,8 +79,8 @@ create table fleet_q.claims (
   attempts smallint[] not null,
   check (cardinality(step_ids) > 0 and cardinality(step_ids) = cardinality(attempts))
 ) with (
-  fillfactor = 90, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000,
-  autovacuum_vacuum_cost_delay = 0
+  autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_cost_delay = 0,
+  vacuum_truncate = off
 );
 create index claims_pod on fleet_q.claims (pod_id);
 
@@ -79,7 +88,7 @@ create index claims_pod on fleet_q.claims (pod_id);
 create table fleet_q.attempts (
   step_id bigint not null,
   claim_id bigint not null,
-  attempt smallint not null,
+  attempt smallint not null check (attempt > 0),
   pod_id bigint not null,
   ended fleet_q.attempt_end not null,
   started_at timestamptz not null,
@@ -102,8 +111,6 @@ create table fleet_q.outcomes (
   -- What was completed has been claimed; what has been claimed says by whom.
   check (status <> 'completed' or claim_id is not null),
   check ((claim_id is null) = (pod_id is null))
-) with (
-  autovacuum_vacuum_insert_scale_factor = 0.2, autovacuum_analyze_scale_factor = 0.1
 );
 -- For lists and counts of what went wrong; completed steps, the many, do not pay for it.
 create index outcomes_not_completed on fleet_q.outcomes (status, step_id) where status <> 'completed';

@@ -1,7 +1,8 @@
 -- What people and other programs use from SQL: a readable status, and a submit inside their own transaction.
 -- Nothing to do beforehand; a view and functions only.
 
--- Where every step lies. For people: it joins all trays, so filter it by step_id or keep a limit on it.
+-- Where every step lies. For people: it joins all trays, so keep a limit on it, or look for one step by its key:
+-- where key = fleet_q.step_key('step_...').
 create view fleet_q.step_status as
 select
   fleet_q.step_public_id(step.id, step.salt, step.created_at) as step_id,
@@ -35,9 +36,13 @@ left join fleet_q.later as later on later.step_id = step.id
 left join lateral (
   select claims.id, claims.pod_id, claims.taken_at,
     claims.attempts[array_position(claims.step_ids, step.id)] as attempt
-  from fleet_q.claims where step.id = any (claims.step_ids)
+  from fleet_q.claims
+  where outcome.step_id is null and claims.step_ids @> array[step.id]
+    -- A claim names all its steps to its end; one that was handed in with another attempt to come is held no more.
+    and not exists (
+      select from fleet_q.attempts where attempts.step_id = step.id and attempts.claim_id = claims.id offset 0)
   limit 1
-) as claim on outcome.step_id is null
+) as claim on true
 left join fleet_q.pods as pod on pod.id = coalesce(outcome.pod_id, claim.pod_id);
 
 -- The lane of (type, priority, key), made when it is first seen. The look-up comes first: an insert that
@@ -75,17 +80,51 @@ create function fleet_q.submit(
 ) returns text
 language plpgsql volatile as $$
 declare
-  lane int := fleet_q.lane_of(type, priority, coalesce(key, ''));
+  lane int;
   step fleet_q.steps;
+  -- The same limits as over HTTP. A null means the default; a retry that cannot be reckoned with would reach a pod.
+  wrong text := case
+    when type is null or type !~ '^[A-Za-z0-9][A-Za-z0-9_.:/-]{0,199}$' then format(
+      '%s is not a type: it must be 1 to 200 letters, digits and _ . : / - only, and begin with a letter or digit',
+      quote_nullable(left(type, 200)))
+    when priority not between -1000 and 1000 then format('priority %s is not between -1000 and 1000', priority)
+    when max_retries not between 0 and 1000 then format('max_retries %s is not between 0 and 1000', max_retries)
+    when length(key) > 200 then format('a key has at most 200 characters, this one has %s', length(key))
+    when jsonb_typeof(args) <> 'object' then format('args must be an object, not %s', jsonb_typeof(args))
+    when jsonb_typeof(metadata) <> 'object' then format('metadata must be an object, not %s', jsonb_typeof(metadata))
+    when octet_length(args::text) + octet_length(coalesce(metadata::text, '')) > 1048576
+      then 'args and metadata are longer than 1 MiB: store what they carry elsewhere, and submit where it lies'
+    when timeout_seconds not between 0.1 and 604800
+      then format('timeout_seconds %s is not between 0.1 and 604800', timeout_seconds)
+    when run_at not between '1970-01-01 00:00:00Z' and '9999-12-31 23:59:59.999Z' then 'run_at must lie between 1970 and 9999'
+    when expires_at not between '1970-01-01 00:00:00Z' and '9999-12-31 23:59:59.999Z'
+      then 'expires_at must lie between 1970 and 9999'
+    when expires_at <= run_at then 'expires_at must be after run_at, or the step could never start'
+    when cardinality(tags) > 20 or exists (
+        select from unnest(tags) as tag where tag is null or length(tag) not between 1 and 100)
+      then 'there may be 20 tags of 1 to 100 characters'
+    when jsonb_typeof(retry) <> 'object' then format('retry must be an object, not %s', jsonb_typeof(retry))
+    when retry - '{strategy,base_ms,max_ms,jitter}'::text[] <> '{}' then format(
+      'retry knows strategy, base_ms, max_ms and jitter, not %s', retry - '{strategy,base_ms,max_ms,jitter}'::text[])
+    when jsonb_typeof(retry -> 'strategy') <> 'string' or retry ->> 'strategy' not in ('exponential', 'linear', 'fixed')
+      then 'retry.strategy must be exponential, linear or fixed'
+    when 'number' <> any (array[
+        jsonb_typeof(retry -> 'base_ms'), jsonb_typeof(retry -> 'max_ms'), jsonb_typeof(retry -> 'jitter')])
+      then 'retry.base_ms, retry.max_ms and retry.jitter must be numbers'
+    when (retry ->> 'base_ms')::numeric not between 0 and 86400000
+      then 'retry.base_ms must lie between 0 and 86400000'
+    when (retry ->> 'max_ms')::numeric not between 0 and 604800000 then 'retry.max_ms must lie between 0 and 604800000'
+    when (retry ->> 'jitter')::numeric not between 0 and 1 then 'retry.jitter must lie between 0 and 1'
+  end;
 begin
-  if type !~ '^[A-Za-z0-9][A-Za-z0-9_.:/-]*$' then
-    raise exception 'fleet_q: % is not a type: letters, digits and _ . : / - only', quote_literal(type)
-      using errcode = 'invalid_parameter_value';
+  if wrong is not null then
+    raise exception 'fleet_q.submit: %', wrong using errcode = 'invalid_parameter_value';
   end if;
+  lane := fleet_q.lane_of(type, coalesce(priority, 0), coalesce(key, ''));
   insert into fleet_q.steps (salt, lane_id, max_retries, timeout_ms, run_at, expires_at, args, metadata, retry, tags)
   values (
-    fleet_q.new_salt(), lane, submit.max_retries, (submit.timeout_seconds * 1000)::int, submit.run_at,
-    submit.expires_at, submit.args, submit.metadata, submit.retry, submit.tags
+    fleet_q.new_salt(), lane, coalesce(submit.max_retries, 3), round(submit.timeout_seconds * 1000)::int,
+    submit.run_at, submit.expires_at, coalesce(submit.args, '{}'), submit.metadata, submit.retry, submit.tags
   )
   returning * into step;
   if step.run_at > fleet_q.clock() then

@@ -5,7 +5,7 @@ export interface Load {
   stop(): void
 }
 
-/** A steady load for a demonstration: steps that take half a second to three. */
+/** A steady load for a demonstration: steps that take one second to five, so that every pod holds some. */
 export function startLoad(urls: () => string[], perSecond: number): Load {
   let submitted = 0
   let refused = 0
@@ -17,7 +17,7 @@ export function startLoad(urls: () => string[], perSecond: number): Load {
       const url = alive[turn++ % Math.max(alive.length, 1)]
       if (url === undefined) return
       createClient({ baseUrl: url })
-        .submitStep({ type: 'sleep', args: { seconds: 0.5 + Math.random() * 2.5 }, tags: ['demonstration'] })
+        .submitStep({ type: 'sleep', args: { seconds: 1 + Math.random() * 4 }, tags: ['demonstration'] })
         .then(
           () => submitted++,
           () => refused++,

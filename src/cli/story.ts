@@ -40,7 +40,7 @@ export function createStory(out: NodeJS.WriteStream): Story {
       if (line['msg'] === 'recovered what dead pods held')
         say(
           paint('bold', `pod ${number} noticed`) +
-            `: ${(line['dead'] as string[]).join(', ') || 'orphaned claims'} declared dead; ${String(line['requeued'])} steps put back, ${String(line['terminal'])} given up, in ${String(line['durationMs'])} ms`,
+            `: ${(line['dead'] as string[]).join(', ') || 'orphaned claims'} declared dead; put back ${String(line['requeued'])}, given up ${String(line['terminal'])}, in ${String(line['durationMs'])} ms`,
         )
       else if (line['level'] === 'warn') say(paint('yellow', `pod ${number}: ${String(line['msg'])}`))
       if (line['level'] === 'error' || line['level'] === 'fatal') say(paint('red', `pod ${number}: ${String(line['msg'])}`))
@@ -88,7 +88,7 @@ export function createStory(out: NodeJS.WriteStream): Story {
       const took = durationText(performance.now() - since)
       say(
         moved.size === held.length
-          ? paint('green', `all ${held.length} steps of pod ${dead.number} run elsewhere or have ended: ${took} after its death, none lost`)
+          ? paint('green', `everything that pod ${dead.number} held runs elsewhere or has ended: ${took} after its death, none lost`)
           : paint('red', `${held.length - moved.size} of ${held.length} steps still wait for a slot after ${took}`),
       )
     },

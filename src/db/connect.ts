@@ -1,7 +1,7 @@
 import postgres from 'postgres'
 import { FleetError } from '../errors.ts'
 import { teachArrays } from './arrays.ts'
-import { breaksConnections, isUnavailable, sqlState } from './failure.ts'
+import { breaksConnections, isUnavailable, refusesSettings, sqlState } from './failure.ts'
 import { transact, type Sql } from './transaction.ts'
 
 export type { Sql } from './transaction.ts'
@@ -107,6 +107,18 @@ export function connect(options: DatabaseOptions): Database {
   }
 }
 
+/** The server ends a slow statement before our deadline does: the connection then survives it. */
+const bounds = (deadlineMs: number) => ({
+  ...PINNED_PLANS,
+  statement_timeout: Math.max(1000, deadlineMs - 1000),
+  lock_timeout: Math.max(1000, deadlineMs - 2000),
+  // A pod frozen inside a transaction would hide steps from everybody (SKIP LOCKED skips them).
+  idle_in_transaction_session_timeout: 10_000,
+})
+
+/** A handler's transaction ends with its attempt, and holds no row of ours before its settle: it may rest a while. */
+const THEIR_BOUNDS = { idle_in_transaction_session_timeout: 60_000 }
+
 function open(options: DatabaseOptions, onclose: () => void): postgres.Sql {
   const { url, name, max, pooler, deadlineMs, statements = 'ours' } = options
   const pool = postgres(url, {
@@ -119,17 +131,7 @@ function open(options: DatabaseOptions, onclose: () => void): postgres.Sql {
     // The driver's own back-off grows to 20 s; a database that is back must be found at once.
     backoff: (attempt) => Math.min(0.05 * 2 ** attempt, 1) * (0.5 + Math.random()),
     onnotice: () => {},
-    connection: pooler
-      ? { application_name: name }
-      : {
-          application_name: name,
-          ...(statements === 'ours' ? PINNED_PLANS : {}),
-          // The server ends a slow statement before our deadline does: the connection then survives it.
-          statement_timeout: Math.max(1000, deadlineMs - 1000),
-          lock_timeout: Math.max(1000, deadlineMs - 2000),
-          // A pod frozen inside a transaction would hide steps from everybody (SKIP LOCKED skips them).
-          idle_in_transaction_session_timeout: 10_000,
-        },
+    connection: { application_name: name, ...(pooler ? {} : statements === 'ours' ? bounds(deadlineMs) : THEIR_BOUNDS) },
   })
   teachArrays(pool)
   return pool
@@ -154,7 +156,8 @@ export async function awaitDatabase(database: Database, limitMs: number, onWait:
     try {
       return await database.run((sql) => sql`/* db.hello */ select 1`)
     } catch (error) {
-      if (!isUnavailable(error) || performance.now() + restMs > until) throw error
+      const isFinal = !isUnavailable(error) || refusesSettings(error)
+      if (isFinal || performance.now() + restMs > until) throw error
       onWait(error)
       await new Promise((resolve) => setTimeout(resolve, restMs))
     }

@@ -1,8 +1,9 @@
 import { FleetError } from '../errors.ts'
 import type { Database } from './connect.ts'
 
-/** The SQLSTATE or the driver's code of a failure; undefined for anything that is not one. */
+/** The SQLSTATE or the driver's code of a failure, also of one in our words; undefined for anything that is not one. */
 export const sqlState = (error: unknown): string | undefined => {
+  if (error instanceof FleetError) return sqlState(error.cause)
   const code = (error as { code?: unknown } | null)?.code
   return typeof code === 'string' ? code : undefined
 }
@@ -16,6 +17,13 @@ export const isUnavailable = (error: unknown): boolean => {
   if (error instanceof AggregateError) return error.errors.some(isUnavailable)
   return UNAVAILABLE.test(sqlState(error) ?? '')
 }
+
+/**
+ * PgBouncer's word for settings in the start-up message, which it does not pass on. It comes under the code of what
+ * time mends, and no time mends it.
+ */
+export const refusesSettings = (error: unknown): boolean =>
+  error instanceof Error && error.message.startsWith('unsupported startup parameter')
 
 /**
  * A socket that broke, or that could not be made in time: the driver may have lost count of what it sent over it. Seen

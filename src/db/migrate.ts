@@ -16,6 +16,8 @@ const FOLDER = fileURLToPath(new URL('../../sql/migrations/', import.meta.url))
 /** Oldest Postgres whose SQL we use: gen_random_uuid, insert-triggered vacuum and multirange-free DDL. */
 const POSTGRES_OLDEST = 14
 
+const MIGRATION_MS_MAX = 600_000
+
 export function readMigrations(folder = FOLDER): Migration[] {
   return readdirSync(folder)
     .filter((file) => /^\d{4}_.+\.sql$/.test(file))
@@ -43,7 +45,7 @@ export async function migrate(database: Database, migrations = readMigrations())
   const known = migrations.at(-1)?.version ?? 0
   const applied: number[] = []
   for (const migration of migrations)
-    if (await withRetry(() => database.begin((tx) => apply(tx, migration), 600_000))) applied.push(migration.version)
+    if (await withRetry(() => database.begin((tx) => apply(tx, migration), MIGRATION_MS_MAX))) applied.push(migration.version)
   const version = await database.run(schemaVersion)
   if (version > known)
     throw new FleetError(
@@ -57,6 +59,8 @@ export async function migrate(database: Database, migrations = readMigrations())
 async function apply(tx: Sql, { version, name, text }: Migration): Promise<boolean> {
   // A table that somebody holds must not queue every other statement behind our DDL: give up soon, try again.
   await tx`/* migrate.patience */ set local lock_timeout = '5s'`
+  // Pods end their statements after seconds; an index on a big table may take longer.
+  await tx.unsafe(`/* migrate.time */ set local statement_timeout = ${MIGRATION_MS_MAX}`)
   const [mine] = await tx`/* migrate.claim */
     insert into fleet_q.migrations (version, name) values (${version}, ${name})
     on conflict do nothing returning version`

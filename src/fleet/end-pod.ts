@@ -7,6 +7,8 @@ import type { Leadership } from '../leader/lead.ts'
 import type { Heartbeat } from '../pod/heartbeat.ts'
 import { callOut } from '../pod/hints.ts'
 import { endPod, startDraining } from '../pod/pod.sql.ts'
+import { countCrashes } from '../recovery/recovery.sql.ts'
+import { POISON_AFTER } from '../step/step.ts'
 import { stopThreads } from '../worker/isolate.ts'
 import type { Notes } from '../worker/notes.ts'
 import { currentAuthor } from '../worker/run-attempt.ts'
@@ -38,12 +40,15 @@ export interface Life {
   fenced(): void
 }
 
+/** These two end before the process is ended whatever it does, 3 s after the crash. */
 const CRASH_LIMIT_MS = 2000
+const COUNT_LIMIT_MS = 500
 
 /** The ways in which a pod ends: asked to, by an exception that nobody caught, or declared dead by the others. */
 export function createLife(parts: Parts): Life {
   let phase: Phase = 'starting'
   let stopped: Promise<void> | undefined
+  let crashed: Promise<void> | undefined
 
   async function stop(why: string) {
     const { config, work, podId, worker, leadership } = parts
@@ -82,6 +87,29 @@ export function createLife(parts: Parts): Life {
     onFenced()
   }
 
+  async function crash(error: unknown) {
+    phase = 'stopped'
+    const { work, podId, worker, log } = parts
+    worker.stopClaiming()
+    const guilty = currentAuthor.getStore()
+    log.fatal({ err: error, step: guilty?.stepId }, 'an exception that nobody caught: this pod ends')
+    const why = 'an exception that nobody caught'
+    if (!guilty) {
+      // Any of them may have done it: all count as having killed a pod, or one of them could do it for ever.
+      await work.run((sql) => endPod(sql, podId, 'dead', why)).catch(() => {})
+      await callOut(work, podId, 'recover')
+      return
+    }
+    // It counts among the pods that the step has killed; a step that may be tried a hundred times must not kill more.
+    const [before] = await work.run((sql) => countCrashes(sql, guilty.key), COUNT_LIMIT_MS).catch(() => [])
+    guilty.blame(error, (before?.crashes ?? 0) + 1 >= POISON_AFTER)
+    // Its report goes first; the neighbours are released, no attempt of theirs is burnt.
+    await new Promise((done) => setImmediate(done))
+    worker.letGo('crash', `the pod ends: ${why}`)
+    await worker.finish(CRASH_LIMIT_MS)
+    await work.run((sql) => endPod(sql, podId, 'gone', why)).catch(() => {})
+  }
+
   return {
     get phase() {
       return phase
@@ -90,27 +118,9 @@ export function createLife(parts: Parts): Life {
       phase = 'ready'
     },
     stop: (why = 'stopped') => (stopped ??= phase === 'stopped' ? Promise.resolve() : stop(why)),
-    async crash(error) {
-      if (phase === 'stopped') return
-      phase = 'stopped'
-      const { work, podId, worker, log } = parts
-      worker.stopClaiming()
-      const guilty = currentAuthor.getStore()
-      log.fatal({ err: error, step: guilty?.stepId }, 'an exception that nobody caught: this pod ends')
-      const why = 'an exception that nobody caught'
-      if (!guilty) {
-        // Any of them may have done it: all count as having killed a pod, or one of them could do it for ever.
-        await work.run((sql) => endPod(sql, podId, 'dead', why)).catch(() => {})
-        await callOut(work, podId, 'recover')
-        return
-      }
-      guilty.blame(error)
-      // Its report goes first; the neighbours are released, no attempt of theirs is burnt.
-      await new Promise((done) => setImmediate(done))
-      worker.letGo('crash', `the pod ends: ${why}`)
-      await worker.finish(CRASH_LIMIT_MS)
-      await work.run((sql) => endPod(sql, podId, 'gone', why)).catch(() => {})
-    },
+    // What throws in an interval throws again before the first time is dealt with; whoever is told that the crash is
+    // over ends the process, and with it the neighbours that are just being given back.
+    crash: (error) => (crashed ??= phase === 'stopped' ? Promise.resolve() : crash(error)),
     fenced() {
       if (phase === 'stopped') return
       phase = 'stopped'

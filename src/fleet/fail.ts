@@ -1,3 +1,4 @@
+import { FleetQError } from '../client.ts'
 import { FleetError } from '../errors.ts'
 import { inOurWords } from '../db/failure.ts'
 
@@ -7,7 +8,9 @@ export function fail(error: unknown): never {
   const text =
     told instanceof FleetError
       ? `${told.message}${told.cause instanceof Error ? `\n  ${reasonOf(told.cause)}` : ''}`
-      : told instanceof Error
+      : told instanceof FleetQError
+        ? [told.message, ...told.issues.map(({ at, message }) => `  ${at}: ${message}`)].join('\n')
+        : told instanceof Error
         ? (told.stack ?? told.message)
         : String(told)
   process.stderr.write(`fleet-q: ${text}\n`)

@@ -1,4 +1,5 @@
 import { podName, type Config } from '../config.ts'
+import { noContact } from '../db/address.ts'
 import { awaitDatabase, connect, type Database } from '../db/connect.ts'
 import { inWords } from '../db/failure.ts'
 import { listen } from '../db/listen.ts'
@@ -81,12 +82,18 @@ export async function startPod(options: PodOptions): Promise<Pod> {
   const pools = [work, door, transactions]
 
   try {
-    await awaitDatabase(work, DATABASE_WAIT_MS, (error) => log.warn({ err: error }, 'waiting for the database'))
-    const { applied } = await migrate(work)
+    const { applied } = await prepare().catch((error: unknown) => {
+      throw noContact(error, databaseUrl)
+    })
     return await assemble(applied)
   } catch (error) {
     await Promise.all(pools.map((each) => each.close()))
     throw error
+  }
+
+  async function prepare() {
+    await awaitDatabase(work, DATABASE_WAIT_MS, (error) => log.warn({ err: error }, 'waiting for the database'))
+    return migrate(work)
   }
 
   async function assemble(migrated: number[]): Promise<Pod> {
@@ -194,6 +201,10 @@ export async function startPod(options: PodOptions): Promise<Pod> {
       onSubmitted(types) {
         if (types.some((type) => registry.has(type))) worker.ring()
         say('ready')
+      },
+      onReplaced() {
+        lookForCancelled()
+        say('cancel')
       },
     })
 

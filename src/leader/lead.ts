@@ -140,11 +140,8 @@ export function createLeadership(options: LeadershipOptions): Leadership {
       }
       if (beat.suspect_ms !== null) {
         const inMs = Math.max(beat.suspect_ms, 0) + 20
-        // One look at the moment itself: who is past it already waits for the leader's verdict, and beats that look
-        // for it would bring the next look at once, 80 of them a second for as long as the verdict takes.
-        if (term === undefined) {
-          if (beat.suspect_ms > 0) options.lookAgainIn(inMs)
-        } else setTimeout(() => rounds.ring(), inMs).unref()
+        if (term === undefined) options.lookAgainIn(inMs)
+        else setTimeout(() => rounds.ring(), inMs).unref()
       }
     },
     ring: () => rounds.ring(),

@@ -22,7 +22,7 @@ export interface Beat {
   drain_wanted: boolean
   /** No older pod that may lead is living. */
   eldest: boolean
-  /** Milliseconds until the next pod that fell silent counts as dead; null when none is silent. */
+  /** Milliseconds until the next pod that fell silent passes its threshold; null when none is about to. */
   suspect_ms: number | null
   /** Of the term that is open, whoever holds it. */
   leader_id: string | null
@@ -64,6 +64,10 @@ export const beatHeart = (
       from fleet_q.pods as silent
       where silent.status in ('live', 'draining') and silent.id <> beat.id
         and silent.beat_at < fleet_q.clock() - make_interval(secs => ${pod.heartbeatMs}::float8 * 1.5 / 1000)
+        -- Who is past it already waits for the leader's verdict. To look for that would bring the next look at once, 80
+        -- beats a second for as long as it takes; and it would hide the moment at which the next one passes.
+        and greatest(silent.beat_at, pg_postmaster_start_time())
+          + make_interval(secs => silent.dead_after_ms::float8 / 1000) > fleet_q.clock()
     ) as suspect_ms,
     term.pod_id as leader_id,
     extract(epoch from fleet_q.clock() - term.proved_at)::float8 * 1000 as leader_unproved_ms

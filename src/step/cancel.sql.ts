@@ -41,6 +41,9 @@ export const putOutcomeAside = (sql: Sql, stepIds: string[]) => sql<
     -- A pod that has not let go yet could still hand in the old attempt: such a step has to wait.
     select held.step_id from fleet_q.claims, unnest(claims.step_ids) as held (step_id)
     where claims.step_ids && ${stepIds}::bigint[] and ${stillHeld(sql)}
+      and not exists (
+        select from fleet_q.outcomes
+        where outcomes.step_id = held.step_id and outcomes.claim_id = claims.id offset 0)
   ),
   chosen as materialized (
     select outcomes.step_id, letter.reason
@@ -55,7 +58,22 @@ export const putOutcomeAside = (sql: Sql, stepIds: string[]) => sql<
   ),
   aside as (
     delete from fleet_q.outcomes where step_id = any (array(select step_id from chosen))
-    returning step_id, status, attempt, error
+    returning step_id, status, attempt, claim_id, pod_id, started_at, settled_at, error
+  ),
+  -- Its claim may stand for others that run: recovery must not take this for a step that nobody handed in. And the
+  -- history of the step stays whole.
+  handed_in as (
+    insert into fleet_q.attempts (step_id, claim_id, attempt, pod_id, ended, started_at, ended_at, error)
+    select step_id, claim_id, attempt, pod_id, (case
+        when aside.status <> 'failed' then 'released'
+        when chosen.reason = 'timeout' then 'timeout'
+        when chosen.reason in ('dead_pod', 'poison') then 'pod_died'
+        else 'failed' end)::fleet_q.attempt_end,
+      coalesce(started_at, settled_at), settled_at, error
+    from aside join chosen using (step_id)
+    where claim_id is not null
+    order by step_id, claim_id
+    on conflict (step_id, claim_id) do nothing
   ),
   kept as (
     insert into fleet_q.redrives (step_id, status, attempt, reason, error)
@@ -75,6 +93,13 @@ const stillHeld = (sql: Sql) => sql`
 export const removeFromReady = (sql: Sql, laneIds: number[], stepIds: string[]) => sql`
   delete /* step.unready */ from fleet_q.ready
   where lane_id = any (${laneIds}::int[]) and (step_id in (select unnest(${stepIds}::bigint[]))) is true`
+
+/**
+ * And out of `later`: an attempt that failed while its step was cancelled has put its next one there. Left behind, it
+ * would come due beside the new first attempt, and the step would run twice.
+ */
+export const removeFromLater = (sql: Sql, stepIds: string[]) => sql`
+  delete /* step.unlater */ from fleet_q.later where step_id = any (${stepIds}::bigint[])`
 
 /**
  * As a first attempt again: an operator's wish opens a new budget of retries. Not where a claim holds the step: an

@@ -1,6 +1,6 @@
 import type { Database } from '../db/connect.ts'
 import { FleetError } from '../errors.ts'
-import { cancelSteps, putInReady, putOutcomeAside, removeFromReady } from './cancel.sql.ts'
+import { cancelSteps, putInReady, putOutcomeAside, removeFromLater, removeFromReady } from './cancel.sql.ts'
 import { findEndedSteps, findLiveSteps, type BulkFilter } from './queue.sql.ts'
 import { getStep, statusOf } from './read.ts'
 import type { StepStatus } from './step.ts'
@@ -33,13 +33,14 @@ export async function cancelStep(
       const now = await getStep(sql, stepId)
       throw new FleetError('wrong_state', `Step ${stepId} is ${statusOf(now)} already; only a step without an outcome can be cancelled.`)
     }
-    if (cancelled.claimed) onCancelled([step.id])
+    // Also where no pod had claimed it: an exchange that began before may be taking it at this moment.
+    onCancelled([step.id])
     return {
       step_id: stepId,
       status: 'cancelled',
       message: cancelled.claimed
         ? `Step ${stepId} is cancelled; ${step.pod ?? 'the pod that holds it'} is told to abort its handler.`
-        : `Step ${stepId} is cancelled; it will not start.`,
+        : `Step ${stepId} is cancelled; no pod had claimed it.`,
     }
   })
 }
@@ -62,19 +63,18 @@ export async function redriveStep(database: Database, stepId: string, onReady: (
   return { step_id: stepId, status: 'pending', message: `Step ${stepId} is ready again, with all its attempts.` }
 }
 
-/** In one transaction: the outcome is put aside, what may still lie in `ready` is taken out, and the step goes in. */
+/** In one transaction: the outcome is put aside, what may still lie in a tray is taken out, and the step goes in. */
 export const redrive = (database: Database, ids: string[]): Promise<number> =>
   database.begin(async (tx) => {
     const aside = await putOutcomeAside(tx, ids)
     if (aside.length === 0) return 0
     // Only a cancelled one can: and the look for it walks its lane to the end.
     const lying = aside.filter((step) => step.status === 'cancelled')
-    if (lying.length > 0)
-      await removeFromReady(
-        tx,
-        [...new Set(lying.map((step) => step.lane_id))],
-        lying.map((step) => step.step_id),
-      )
+    if (lying.length > 0) {
+      const keys = lying.map((step) => step.step_id)
+      await removeFromReady(tx, [...new Set(lying.map((step) => step.lane_id))], keys)
+      await removeFromLater(tx, keys)
+    }
     await putInReady(tx, aside)
     return aside.length
   })
@@ -112,8 +112,7 @@ export const cancelByFilter = (
     (after, limit) => database.run((sql) => findLiveSteps(sql, filter, after, limit)),
     async (ids) => {
       const cancelled = await database.run((sql) => cancelSteps(sql, ids, 'cancelled with others by a filter'))
-      const claimed = cancelled.filter((step) => step.claimed).map((step) => step.step_id)
-      if (claimed.length > 0) onCancelled(claimed)
+      if (cancelled.length > 0) onCancelled(cancelled.map((step) => step.step_id))
       return cancelled.length
     },
     bounds,

@@ -21,7 +21,8 @@ export interface StepContext {
   /**
    * A transaction that commits together with this step's settle: what it writes happens exactly once. Opened at
    * the first call, the same one after that; it is rolled back when the handler throws, asks for another try,
-   * or has lost its claim.
+   * or has lost its claim. The server ends one
+   * that rests for a minute between two statements.
    */
   tx(): Promise<Sql>
 }

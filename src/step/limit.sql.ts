@@ -20,11 +20,14 @@ export const removeLimit = (sql: Sql, type: string) => sql<LimitRow[]>`
 export const listLimits = (sql: Sql) => sql<(LimitRow & { running: number })[]>`
   select /* step.limits */ limits.type, max_running, max_running_per_key,
     (
-      select count(*) from fleet_q.claims, unnest(claims.step_ids) as held (step_id)
-      join fleet_q.steps as step on step.id = held.step_id
-      join fleet_q.lanes on lanes.id = step.lane_id
+      select count(*) from fleet_q.claims cross join unnest(claims.step_ids) as held (step_id)
+      cross join lateral (select lane_id from fleet_q.steps where id = held.step_id offset 0) as step
+      cross join lateral (select type from fleet_q.lanes where id = step.lane_id offset 0) as lanes
       where lanes.type = limits.type
-        and not exists (select from fleet_q.outcomes where outcomes.step_id = held.step_id)
+        and not exists (select from fleet_q.outcomes where outcomes.step_id = held.step_id offset 0)
+        and not exists (
+          select from fleet_q.attempts
+          where attempts.step_id = held.step_id and attempts.claim_id = claims.id offset 0)
     )::int as running
   from fleet_q.limits order by type limit 1000`
 
@@ -41,13 +44,16 @@ export const findHolders = (sql: Sql, type: string, key: string) => sql<
       fleet_q.step_public_id(step.id, step.salt, step.created_at) as public_id
     from fleet_q.claims
     cross join unnest(claims.step_ids) as held (step_id)
-    join fleet_q.steps as step on step.id = held.step_id
-    join fleet_q.lanes on lanes.id = step.lane_id
-    join fleet_q.pods on pods.id = claims.pod_id
+    cross join lateral (
+      select id, salt, created_at, lane_id from fleet_q.steps where id = held.step_id offset 0
+    ) as step
+    cross join lateral (select type, key from fleet_q.lanes where id = step.lane_id offset 0) as lanes
+    cross join lateral (select public_id from fleet_q.pods where id = claims.pod_id offset 0) as pods
     where lanes.type = ${type}
-      and not exists (select from fleet_q.outcomes where outcomes.step_id = held.step_id)
+      and not exists (select from fleet_q.outcomes where outcomes.step_id = held.step_id offset 0)
       and not exists (
-        select from fleet_q.attempts where attempts.step_id = held.step_id and attempts.claim_id = claims.id)
+        select from fleet_q.attempts
+        where attempts.step_id = held.step_id and attempts.claim_id = claims.id offset 0)
   )
   select limits.type, max_running, max_running_per_key,
     (select count(*) from held)::int as running,

@@ -12,16 +12,18 @@ export interface LaneDepth {
 }
 
 /**
- * How much waits in each lane. Cancelled steps that still lie in `ready` are left out: they are few, and found
- * through the small index of outcomes that did not complete.
+ * How much waits in each lane. Cancelled steps that still lie in `ready` are left out, as far as the bound goes on
+ * both sides: the newest of them, against the front of the tray.
  */
 export const countLanes = (sql: Sql) => sql<LaneDepth[]>`
-  with /* step.count_lanes */ dead as materialized (
-    select lane_id, count(*) as steps from (
-      select ready.lane_id from fleet_q.ready
-      join fleet_q.outcomes on outcomes.step_id = ready.step_id and outcomes.status <> 'completed'
-      limit ${COUNT_MAX}
-    ) as cancelled group by lane_id
+  with /* step.count_lanes */ cancelled as materialized (
+    select step_id from fleet_q.outcomes where status = 'cancelled' and status <> 'completed'
+    order by step_id desc limit ${COUNT_MAX}
+  ),
+  dead as materialized (
+    select lane_id, count(*) as steps from (select lane_id, step_id from fleet_q.ready limit ${COUNT_MAX}) as front
+    where (step_id in (select step_id from cancelled)) is true
+    group by lane_id
   ),
   delayed as materialized (
     select lane_id, count(*) as steps
@@ -73,17 +75,31 @@ export const countOutcomes = (sql: Sql) => sql<OutcomeCounts[]>`
     coalesce((select steps from wrong where status = 'skipped'), 0)::float8 as skipped,
     (
       select count(*) from fleet_q.claims, unnest(claims.step_ids) as held (step_id)
-      where not exists (select from fleet_q.outcomes where outcomes.step_id = held.step_id)
+      where not exists (select from fleet_q.outcomes where outcomes.step_id = held.step_id offset 0)
         and not exists (
-          select from fleet_q.attempts where attempts.step_id = held.step_id and attempts.claim_id = claims.id)
+          select from fleet_q.attempts
+          where attempts.step_id = held.step_id and attempts.claim_id = claims.id offset 0)
     )::float8 as claimed,
     (select steps from settled) > ${COUNT_MAX} as estimated
   from size`
 
-export const addPause = (
-  sql: Sql,
-  pause: { type: string | null; key: string | null; until: string | null; reason: string | null },
-) => sql<PauseRow[]>`
+export interface PauseWish {
+  type: string | null
+  key: string | null
+  until: string | null
+  reason: string | null
+}
+
+/**
+ * Waits for every claim that is under way: each reads `pauses`, and keeps the lock of a reader to its commit. A claim
+ * that comes later takes its snapshot when it has that lock, and so sees whatever was committed before this.
+ */
+export const waitForClaims = async (sql: Sql, patienceMs: number) => {
+  await sql`select /* step.pause_patience */ set_config('lock_timeout', ${String(patienceMs)}, true)`
+  await sql`/* step.pause_alone */ lock table fleet_q.pauses in access exclusive mode`
+}
+
+export const addPause = (sql: Sql, pause: PauseWish) => sql<PauseRow[]>`
   insert /* step.pause */ into fleet_q.pauses as pause (type, key, until, reason)
   values (${pause.type}, ${pause.key}, ${pause.until}, ${pause.reason})
   on conflict (coalesce(type, ''), coalesce(key, ''))
@@ -132,50 +148,67 @@ export interface BulkFilter {
   newerThanSeconds: number | null
 }
 
-export const findLiveSteps = (sql: Sql, f: BulkFilter, after: string, limit: number) => sql<{ id: string; step_id: string }[]>`
+/** Keys are sorted before anything is looked up by them: a batch of 500 from a lane of 1,000,000 looks up 500. */
+export const findLiveSteps = (sql: Sql, f: BulkFilter, after: string, limit: number) => sql<
+  { id: string; step_id: string }[]
+>`
   with /* step.bulk_live */ lane as materialized (
     select id from fleet_q.lanes
     where (${f.type}::text is null or type = ${f.type}) and (${f.key}::text is null or key = ${f.key})
   ),
   live as materialized (
-    select step_id, null::bigint as pod_id, 'pending' as status from fleet_q.ready
-    where lane_id in (select id from lane) and step_id > ${after}
+    select waiting.step_id, null::bigint as pod_id, 'pending' as status from lane
+    cross join lateral (
+      select step_id from fleet_q.ready where lane_id = lane.id and step_id > ${after} offset 0
+    ) as waiting
     union all
-    select step_id, null, 'pending' from fleet_q.later where lane_id in (select id from lane) and step_id > ${after}
+    select step_id, null, 'pending' from fleet_q.later
+    where step_id > ${after} and (lane_id in (select id from lane)) is true
     union all
     select held.step_id, claims.pod_id, 'claimed'
-    from fleet_q.claims, unnest(claims.step_ids) as held (step_id) where held.step_id > ${after}
+    from fleet_q.claims, unnest(claims.step_ids) as held (step_id)
+    where held.step_id > ${after}
+      and not exists (
+        select from fleet_q.attempts
+        where attempts.step_id = held.step_id and attempts.claim_id = claims.id offset 0)
   )
   select step.id, fleet_q.step_public_id(step.id, step.salt, step.created_at) as step_id
-  from live
-  join fleet_q.steps as step on step.id = live.step_id
-  left join fleet_q.pods on pods.id = live.pod_id
-  where step.lane_id in (select id from lane)
-    and live.status = any (${f.status}::text[])
+  from (select * from live where status = any (${f.status}::text[]) order by step_id) as live
+  cross join lateral (select * from fleet_q.steps where id = live.step_id offset 0) as step
+  left join lateral (select public_id, name from fleet_q.pods where id = live.pod_id offset 0) as pods on true
+  where (step.lane_id in (select id from lane)) is true
     and (${f.tag}::text is null or step.tags @> array[${f.tag}::text])
     and (${f.pod}::text is null or pods.public_id = ${f.pod} or pods.name = ${f.pod})
     and (${f.olderThanSeconds}::float8 is null
       or step.created_at <= fleet_q.clock() - make_interval(secs => ${f.olderThanSeconds}::float8))
     and (${f.newerThanSeconds}::float8 is null
       or step.created_at >= fleet_q.clock() - make_interval(secs => ${f.newerThanSeconds}::float8))
-    and not exists (select from fleet_q.outcomes where outcomes.step_id = step.id)
-  order by step.id limit ${limit}`
+    and not exists (select from fleet_q.outcomes where outcomes.step_id = live.step_id offset 0)
+  order by live.step_id limit ${limit}`
 
 /** Candidates of a bulk retry: what ended and did not complete. */
-export const findEndedSteps = (sql: Sql, f: BulkFilter, after: string, limit: number) => sql<{ id: string; step_id: string }[]>`
-  select /* step.bulk_ended */ step.id, fleet_q.step_public_id(step.id, step.salt, step.created_at) as step_id
-  from fleet_q.outcomes as outcome
-  join fleet_q.steps as step on step.id = outcome.step_id
-  join fleet_q.lanes on lanes.id = step.lane_id
-  left join fleet_q.pods on pods.id = outcome.pod_id
-  where outcome.status <> 'completed' and outcome.status = any (${f.status}::text[]::fleet_q.outcome_status[])
-    and outcome.step_id > ${after}
-    and (${f.type}::text is null or lanes.type = ${f.type})
-    and (${f.key}::text is null or lanes.key = ${f.key})
-    and (${f.tag}::text is null or step.tags @> array[${f.tag}::text])
-    and (${f.pod}::text is null or pods.public_id = ${f.pod} or pods.name = ${f.pod})
-    and (${f.olderThanSeconds}::float8 is null
-      or step.created_at <= fleet_q.clock() - make_interval(secs => ${f.olderThanSeconds}::float8))
-    and (${f.newerThanSeconds}::float8 is null
-      or step.created_at >= fleet_q.clock() - make_interval(secs => ${f.newerThanSeconds}::float8))
-  order by step.id limit ${limit}`
+export const findEndedSteps = (sql: Sql, f: BulkFilter, after: string, limit: number) => {
+  // Each status by its own end of the index, merged in key order: of all at once, each batch would sort the rest.
+  const ended = (status: 'failed' | 'cancelled' | 'skipped') => sql`
+    (
+      select step_id, pod_id from fleet_q.outcomes
+      where status = ${status}::text::fleet_q.outcome_status and status <> 'completed'
+        and ${status}::text = any (${f.status}::text[]) and step_id > ${after}
+      order by step_id
+    )`
+  return sql<{ id: string; step_id: string }[]>`
+    select /* step.bulk_ended */ step.id, fleet_q.step_public_id(step.id, step.salt, step.created_at) as step_id
+    from (${ended('failed')} union all ${ended('cancelled')} union all ${ended('skipped')}) as outcome
+    cross join lateral (select * from fleet_q.steps where id = outcome.step_id offset 0) as step
+    cross join lateral (select type, key from fleet_q.lanes where id = step.lane_id offset 0) as lanes
+    left join lateral (select public_id, name from fleet_q.pods where id = outcome.pod_id offset 0) as pods on true
+    where (${f.type}::text is null or lanes.type = ${f.type})
+      and (${f.key}::text is null or lanes.key = ${f.key})
+      and (${f.tag}::text is null or step.tags @> array[${f.tag}::text])
+      and (${f.pod}::text is null or pods.public_id = ${f.pod} or pods.name = ${f.pod})
+      and (${f.olderThanSeconds}::float8 is null
+        or step.created_at <= fleet_q.clock() - make_interval(secs => ${f.olderThanSeconds}::float8))
+      and (${f.newerThanSeconds}::float8 is null
+        or step.created_at >= fleet_q.clock() - make_interval(secs => ${f.newerThanSeconds}::float8))
+    order by outcome.step_id limit ${limit}`
+}

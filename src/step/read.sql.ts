@@ -48,7 +48,12 @@ export const findStep = (sql: Sql, key: StepKey) => sql<StepRow[]>`
   left join lateral (
     select claims.id, claims.pod_id, claims.taken_at,
       claims.attempts[array_position(claims.step_ids, step.id)] as attempt
-    from fleet_q.claims where claims.step_ids @> array[step.id]
+    from fleet_q.claims
+    -- No index finds a claim by its step: a look at all claims, spared where the outcome says whose it was.
+    where (outcome.step_id is null or outcome.claim_id is null) and claims.step_ids @> array[step.id]
+      and not exists (
+        select from fleet_q.attempts
+        where attempts.step_id = step.id and attempts.claim_id = claims.id offset 0)
     limit 1
   ) as claim on true
   left join fleet_q.pods on pods.id = coalesce(outcome.pod_id, claim.pod_id)
@@ -56,9 +61,9 @@ export const findStep = (sql: Sql, key: StepKey) => sql<StepRow[]>`
 
 /** Public ids of keys, in the order of the keys. */
 export const findStepIds = (sql: Sql, ids: string[]) => sql<{ id: string; step_id: string }[]>`
-  select /* step.ids */ steps.id, fleet_q.step_public_id(steps.id, salt, created_at) as step_id
+  select /* step.ids */ step.id, fleet_q.step_public_id(step.id, step.salt, step.created_at) as step_id
   from unnest(${ids}::bigint[]) with ordinality as wanted (id, place)
-  join fleet_q.steps on steps.id = wanted.id
+  cross join lateral (select id, salt, created_at from fleet_q.steps where id = wanted.id offset 0) as step
   order by place`
 
 export interface AttemptRow {
@@ -110,7 +115,8 @@ export const findPosition = (sql: Sql, step: { id: string; laneId: number; prior
     (select ahead::int from head where step_id = ${step.id} limit 1) as ahead,
     (
       select count(*)::int from (
-        select 1 from fleet_q.lanes join fleet_q.ready on ready.lane_id = lanes.id
+        select 1 from fleet_q.lanes
+        cross join lateral (select 1 from fleet_q.ready where lane_id = lanes.id limit ${max}) as waiting
         where lanes.priority > ${step.priority} limit ${max}
       ) as higher
     ) as higher`
@@ -144,43 +150,46 @@ const matches = (sql: Sql, f: ListFilter) => sql`
  * Newest first, one bounded window at a time: a page never looks at more than `window` steps, however rare what is
  * asked for, and its cursor goes on where the window ended. Steps that did not complete are found through their
  * own index; a window over them passes no completed ones.
+ *
+ * The window is written out in both places, not shared: as a subquery it keeps its order, so a page of 20 looks at 20
+ * steps where all fit, not at 10,000. `coalesce`: as `or`, the cursor would filter a walk from the newest step on.
  */
-export const listSteps = (sql: Sql, filter: ListFilter, before: string | null, window: number, limit: number) => sql<
-  (StepRow & { window_end: string; window_full: boolean })[]
->`
-  with /* step.list */ span as materialized (
-    ${
-      filter.status === 'failed' || filter.status === 'cancelled' || filter.status === 'skipped'
-        ? sql`select step.* from (
-            select step_id from fleet_q.outcomes
-            where status = ${filter.status}::fleet_q.outcome_status and status <> 'completed'
-              and (${before}::bigint is null or step_id < ${before}::bigint)
-            order by status desc, step_id desc limit ${window}
-          ) as o join fleet_q.steps as step on step.id = o.step_id`
-        : filter.status === 'claimed'
-          ? sql`select step.* from fleet_q.steps as step
-              where step.id = any (array(select unnest(step_ids) from fleet_q.claims))
-                and (${before}::bigint is null or step.id < ${before}::bigint)
-              order by step.id desc limit ${window}`
-          : sql`select step.* from fleet_q.steps as step
-              where ${before}::bigint is null or step.id < ${before}::bigint
-              order by step.id desc limit ${window}`
-    }
-  ),
-  held as materialized (
-    select claims.id, claims.pod_id, claims.taken_at, h.step_id, h.attempt
-    from fleet_q.claims, unnest(claims.step_ids, claims.attempts) as h (step_id, attempt)
-  ),
-  edge as (select min(id) as window_end, count(*) >= ${window} as window_full from span)
-  select page.*, edge.window_end, coalesce(edge.window_full, false) as window_full
-  from edge left join lateral (
-    select ${stepColumns(sql)}
-    from span as step
-    join fleet_q.lanes on lanes.id = step.lane_id
-    left join fleet_q.outcomes as outcome on outcome.step_id = step.id
-    left join fleet_q.later on later.step_id = step.id
-    left join held as claim on claim.step_id = step.id
-    left join fleet_q.pods on pods.id = coalesce(outcome.pod_id, claim.pod_id)
-    where ${matches(sql, filter)}
-    order by step.id desc limit ${limit}
-  ) as page on true`
+export const listSteps = (sql: Sql, filter: ListFilter, before: string | null, window: number, limit: number) => {
+  const end = sql`coalesce(${before}::bigint, 9223372036854775807)`
+  const span =
+    filter.status === 'failed' || filter.status === 'cancelled' || filter.status === 'skipped'
+      ? sql`select step_id as id from fleet_q.outcomes
+          where status = ${filter.status}::fleet_q.outcome_status and status <> 'completed' and step_id < ${end}
+          order by status desc, step_id desc limit ${window}`
+      : filter.status === 'claimed'
+        ? sql`select distinct held.step_id as id
+            from fleet_q.claims, unnest(claims.step_ids) as held (step_id) where held.step_id < ${end}
+            order by held.step_id desc limit ${window}`
+        : sql`select id from fleet_q.steps where id < ${end} order by id desc limit ${window}`
+  return sql<(StepRow & { window_end: string; window_full: boolean })[]>`
+    with /* step.list */ held as materialized (
+      -- The newest claim that names a step: with an older one it was handed in, and another attempt followed.
+      select distinct on (h.step_id) claims.id, claims.pod_id, claims.taken_at, h.step_id, h.attempt
+      from fleet_q.claims, unnest(claims.step_ids, claims.attempts) as h (step_id, attempt)
+      order by h.step_id, claims.id desc
+    ),
+    edge as (select min(id) as window_end, count(*) >= ${window} as window_full from (${span}) as span)
+    select page.*, edge.window_end, coalesce(edge.window_full, false) as window_full
+    from edge left join lateral (
+      select ${stepColumns(sql)}
+      from (${span}) as span
+      cross join lateral (select * from fleet_q.steps where id = span.id offset 0) as step
+      cross join lateral (select * from fleet_q.lanes where id = step.lane_id offset 0) as lanes
+      left join lateral (select * from fleet_q.outcomes where step_id = span.id offset 0) as outcome on true
+      left join lateral (select * from fleet_q.later where step_id = span.id offset 0) as later on true
+      left join held as claim on claim.step_id = span.id and outcome.claim_id is null
+        and not exists (
+          select from fleet_q.attempts
+          where attempts.step_id = claim.step_id and attempts.claim_id = claim.id offset 0)
+      left join lateral (
+        select public_id, name from fleet_q.pods where id = coalesce(outcome.pod_id, claim.pod_id) offset 0
+      ) as pods on true
+      where ${matches(sql, filter)}
+      order by span.id desc limit ${limit}
+    ) as page on true`
+}

@@ -50,7 +50,8 @@ export const describeStep = (database: Database, stepId: string): Promise<StepSt
       ...summarize(step, attempts[0]?.ended_at),
       payload: { type: step.type, args: step.args, metadata: step.metadata ?? {} },
       result: step.result ?? null,
-      error: errorOf(step.error ?? attempts[0]?.error),
+      // Of the outcome; while there is none, of the last attempt: that is what somebody who looks wants to know.
+      error: errorOf(step.outcome === null ? attempts[0]?.error : step.error),
       attempts: [...attempts.toReversed().map(describeAttempt), ...currentAttempt(step)],
       progress: progress
         ? { percent: progress.percent, message: progress.message, at: progress.at.toISOString() }

@@ -1,4 +1,4 @@
-import type { Database, Sql } from '../db/connect.ts'
+import { repeatOnConflict, type Database, type Sql } from '../db/connect.ts'
 import { inOurWords, sqlState } from '../db/failure.ts'
 import { FleetError } from '../errors.ts'
 import { batcher } from '../kernel/batch.ts'
@@ -31,12 +31,14 @@ export interface SubmitterOptions {
   database: Database
   /** Called after the commit, with the types that now have work. */
   onSubmitted(types: string[]): void
+  /** Steps with a unique key were replaced: a pod may hold them. */
+  onReplaced(): void
 }
 
 const LANES_REMEMBERED_MAX = 10_000
 const BATCH_MAX = 500
 
-export function createSubmitter({ database, onSubmitted }: SubmitterOptions): Submitter {
+export function createSubmitter({ database, onSubmitted, onReplaced }: SubmitterOptions): Submitter {
   const lanes = new Map<string, number>()
 
   /** Plain steps of all callers share inserts; the answer still means committed. */
@@ -48,28 +50,40 @@ export function createSubmitter({ database, onSubmitted }: SubmitterOptions): Su
   })
 
   async function insert(sql: Sql, wishes: StepWish[]): Promise<string[]> {
-    await learnLanes(sql, wishes)
-    const rows = await insertSteps(sql, wishes.map(toNewStep))
+    const laneIds = await learnLanes(sql, wishes)
+    const rows = await insertSteps(sql, wishes.map((wish) => toNewStep(wish, laneIds)))
     return rows.map((row) => publicId({ id: row.id, salt: row.salt, createdAt: row.created_at }))
   }
 
-  /** Lanes are never deleted while pods run, so what is known stays true. */
-  async function learnLanes(sql: Sql, wishes: StepWish[]) {
-    const unknown = new Map(wishes.map((wish) => [laneName(wish), wish]))
-    for (const name of unknown.keys()) if (lanes.has(name)) unknown.delete(name)
-    if (unknown.size === 0) return
-    if (lanes.size + unknown.size > LANES_REMEMBERED_MAX) lanes.clear()
+  /**
+   * Lanes are never deleted while pods run, so what is known stays true. Never inside a transaction: a lane that was
+   * learned in one that is rolled back is not there, and what were put into it later would never be claimed.
+   */
+  async function learnLanes(sql: Sql, wishes: StepWish[]): Promise<Map<string, number>> {
+    const mine = new Map<string, number>()
+    const unknown = new Map<string, StepWish>()
+    for (const wish of wishes) {
+      const id = lanes.get(laneName(wish))
+      if (id === undefined) unknown.set(laneName(wish), wish)
+      else mine.set(laneName(wish), id)
+    }
+    if (unknown.size === 0) return mine
     // In one order everywhere: two callers that create the same lanes crosswise would deadlock.
     const sorted = [...unknown].toSorted(([a], [b]) => (a < b ? -1 : 1)).map(([, wish]) => wish)
     const found = await findLanes(
       sql,
       sorted.map(({ type, priority, key = '' }) => ({ type, priority, key })),
     )
-    for (const lane of found) lanes.set(laneName(lane), lane.id)
+    if (lanes.size + found.length > LANES_REMEMBERED_MAX) lanes.clear()
+    for (const lane of found) {
+      lanes.set(laneName(lane), lane.id)
+      mine.set(laneName(lane), lane.id)
+    }
+    return mine
   }
 
-  function toNewStep(wish: StepWish): NewStep {
-    const laneId = lanes.get(laneName(wish))
+  function toNewStep(wish: StepWish, laneIds: Map<string, number>): NewStep {
+    const laneId = laneIds.get(laneName(wish))
     if (laneId === undefined) throw new FleetError('internal_error', `the lane of ${wish.type} was not learned`)
     return {
       laneId,
@@ -87,24 +101,26 @@ export function createSubmitter({ database, onSubmitted }: SubmitterOptions): Su
   }
 
   /** In one transaction: the key, the unique keys, the steps. */
-  async function insertGuarded(tx: Sql, wishes: StepWish[], key: string | undefined): Promise<Submitted> {
+  async function insertGuarded(
+    tx: Sql,
+    wishes: StepWish[],
+    key: string | undefined,
+    laneIds: Map<string, number>,
+  ): Promise<Submitted & { replaced: boolean }> {
     if (key !== undefined) {
       const [mine] = await takeIdempotencyKey(tx, key, wishHash(wishes))
-      if (!mine) return replay(tx, wishes, key)
+      if (!mine) return { ...(await replay(tx, wishes, key)), replaced: false }
     }
     const stepIds: string[] = []
-    const fresh: StepWish[] = []
-    const places: number[] = []
-    for (const [i, wish] of wishes.entries()) {
-      const existing = wish.unique && (await resolveUnique(tx, wish.unique))
-      if (existing) stepIds[i] = existing
-      else {
-        fresh.push(wish)
-        places.push(i)
-      }
+    let replaced = false
+    for (const [i, unique] of uniqueKeysInOrder(wishes)) {
+      const holder = await resolveUnique(tx, unique)
+      if (holder === 'replaced') replaced = true
+      else if (holder) stepIds[i] = holder.stepId
     }
-    await learnLanes(tx, fresh)
-    const rows = fresh.length === 0 ? [] : await insertSteps(tx, fresh.map(toNewStep))
+    const places = [...wishes.keys()].filter((i) => stepIds[i] === undefined)
+    const fresh = wishes.filter((_, i) => stepIds[i] === undefined)
+    const rows = fresh.length === 0 ? [] : await insertSteps(tx, fresh.map((wish) => toNewStep(wish, laneIds)))
     for (const [n, row] of rows.entries()) {
       const place = places[n]
       if (place !== undefined) stepIds[place] = publicId({ id: row.id, salt: row.salt, createdAt: row.created_at })
@@ -112,7 +128,18 @@ export function createSubmitter({ database, onSubmitted }: SubmitterOptions): Su
       if (unique) await giveUniqueKey(tx, unique.key, row.id)
     }
     if (key !== undefined) await nameStepsOfKey(tx, key, stepIds.map(keyOf))
-    return { stepIds, replayed: false }
+    return { stepIds, replayed: false, replaced }
+  }
+
+  async function submitGuarded(wishes: StepWish[], key: string | undefined): Promise<Submitted> {
+    refuseTwins(wishes)
+    const laneIds = await database.run((sql) => learnLanes(sql, wishes))
+    // A replaced step and a bulk cancel may still meet crosswise.
+    const { replaced, ...submitted } = await repeatOnConflict(() =>
+      database.begin((tx) => insertGuarded(tx, wishes, key, laneIds)),
+    )
+    if (replaced) onReplaced()
+    return submitted
   }
 
   return {
@@ -125,7 +152,7 @@ export function createSubmitter({ database, onSubmitted }: SubmitterOptions): Su
           !guarded && only && wishes.length === 1
             ? { stepIds: [await insertShared(only)], replayed: false }
             : guarded
-              ? await database.begin((tx) => insertGuarded(tx, wishes, key))
+              ? await submitGuarded(wishes, key)
               : { stepIds: await database.run((sql) => insert(sql, wishes)), replayed: false }
         if (!submitted.replayed) onSubmitted([...new Set(wishes.map((wish) => wish.type))])
         return submitted
@@ -160,17 +187,38 @@ async function replay(tx: Sql, wishes: StepWish[], key: string): Promise<Submitt
   return { stepIds: found.map((row) => row.step_id), replayed: true }
 }
 
-/** The step that lives under this key and is to be given back; undefined when the key is free for a new one. */
-async function resolveUnique(tx: Sql, unique: NonNullable<StepWish['unique']>): Promise<string | undefined> {
+type Unique = NonNullable<StepWish['unique']>
+
+/** In one order everywhere: two batches that want the same keys crosswise would deadlock. */
+const uniqueKeysInOrder = (wishes: StepWish[]): [number, Unique][] =>
+  wishes
+    .flatMap(({ unique }, i): [number, Unique][] => (unique ? [[i, unique]] : []))
+    .toSorted(([, a], [, b]) => (a.key < b.key ? -1 : 1))
+
+/** One live step a key: two of one batch would both be new. */
+function refuseTwins(wishes: StepWish[]) {
+  const seen = new Set<string>()
+  for (const [i, { unique }] of wishes.entries()) {
+    if (!unique) continue
+    if (seen.has(unique.key))
+      throw new FleetError('invalid_input', `The unique key "${unique.key}" stands twice in this batch. Nothing was stored.`, {
+        issues: [{ at: `steps.${i}.unique`, message: 'is the unique key of another step in this batch' }],
+      })
+    seen.add(unique.key)
+  }
+}
+
+/** Undefined when the key is free for a new step, else the one that lives under it and is to be given back. */
+async function resolveUnique(tx: Sql, unique: Unique): Promise<{ stepId: string } | 'replaced' | undefined> {
   const [holder] = await takeUniqueKey(tx, unique.key)
   if (!holder?.live) return undefined
   const [existing] = await findStepIds(tx, [holder.step_id])
-  if (unique.on_conflict === 'return') return existing?.step_id
+  if (unique.on_conflict === 'return') return existing && { stepId: existing.step_id }
   if (unique.on_conflict === 'reject')
     throw new FleetError(
       'unique_conflict',
       `Step ${existing?.step_id ?? ''} with the unique key "${unique.key}" has not ended yet. Wait for it, cancel it, or submit with on_conflict "return" or "replace".`,
     )
   await cancelSteps(tx, [holder.step_id], 'replaced by a newer step with the same unique key')
-  return undefined
+  return 'replaced'
 }

@@ -10,9 +10,10 @@ export const findFleetSlots = (sql: Sql, type: string) => sql<
     (
       select count(*) from fleet_q.claims, unnest(claims.step_ids) as held (step_id)
       where claims.pod_id = pods.id
-        and not exists (select from fleet_q.outcomes where outcomes.step_id = held.step_id)
+        and not exists (select from fleet_q.outcomes where outcomes.step_id = held.step_id offset 0)
         and not exists (
-          select from fleet_q.attempts where attempts.step_id = held.step_id and attempts.claim_id = claims.id)
+          select from fleet_q.attempts
+          where attempts.step_id = held.step_id and attempts.claim_id = claims.id offset 0)
     )::int as running,
     types, ${type} = any (types) as handles
   from fleet_q.pods

@@ -6,6 +6,8 @@ import { NonRetryableError, Wish, type StepDefinition } from '../step/handler.ts
 export type Ending =
   | { kind: 'returned'; value: unknown }
   | { kind: 'threw'; error: unknown }
+  /** Its pod ends of what it threw where nobody could catch it; `poison`: not the first pod that did. */
+  | { kind: 'crashed'; error: unknown; poison: boolean }
   | { kind: 'timeout'; limitMs: number }
   /** The pod had to let go: shutdown, or silence of the database. Counts as no attempt. */
   | { kind: 'released'; why: string }
@@ -38,7 +40,7 @@ export function reportOf(
     nextAttempt: null,
   }
 
-  const again = (ended: 'failed' | 'timeout' | 'retried', error: object, afterMs?: number): Report => {
+  const again = (ended: 'failed' | 'timeout' | 'pod_died' | 'retried', error: object, afterMs?: number): Report => {
     if (step.attempt > step.max_retries) return { ...base, outcome: 'failed', ended, error: json(error) }
     const backoff: Backoff = { ...DEFAULT_BACKOFF, ...definition?.backoff, ...step.retry }
     const delayMs = afterMs ?? backoffMs(backoff, step.attempt, chance)
@@ -56,6 +58,10 @@ export function reportOf(
       return isNonRetryable(ending.error)
         ? { ...base, outcome: 'failed', ended: 'failed', error: json(describeError(ending.error)) }
         : again('failed', describeError(ending.error))
+    case 'crashed':
+      return ending.poison
+        ? { ...base, outcome: 'failed', ended: 'poison', error: json(describeError(ending.error)) }
+        : again('pod_died', describeError(ending.error))
     case 'returned':
       if (isWish(ending.value)) return grant(ending.value)
       return complete(ending.value)
@@ -85,17 +91,35 @@ export function reportOf(
 
 /** By name too: a handler may bring its own copy of the library. */
 const isWish = (value: unknown): value is Wish =>
-  value instanceof Wish || (typeof value === 'object' && value?.constructor.name === 'Wish' && 'kind' in value)
+  value instanceof Wish || (typeof value === 'object' && value !== null && nameOf(value) === 'Wish' && 'kind' in value)
+
+/** What matches a pattern with names, and other objects without a prototype, have no constructor to ask. */
+const nameOf = (value: object): unknown => ('constructor' in value ? value.constructor.name : undefined)
 
 /** By name too: the class may come from another copy of the library, or from a thread. */
 const isNonRetryable = (error: unknown): boolean =>
   error instanceof NonRetryableError || (error instanceof Error && error.name === 'NonRetryableError')
 
+/**
+ * Never throws, whatever a handler has thrown: an attempt that could not be handed in would hold its claim for ever, and
+ * end its pod by the way. The fields of an error are what somebody put there (`Object.assign(new Error(), body)`).
+ */
 export function describeError(error: unknown): { class: string; message: string; stack?: string } {
-  if (!(error instanceof Error)) return { class: typeof error, message: String(error).slice(0, MESSAGE_MAX) }
-  const described = { class: error.name || error.constructor.name, message: error.message.slice(0, MESSAGE_MAX) }
-  return error.stack === undefined ? described : { ...described, stack: error.stack.slice(0, STACK_MAX) }
+  try {
+    if (!(error instanceof Error)) return { class: typeof error, message: textOf(error).slice(0, MESSAGE_MAX) }
+    const { name, message, stack } = error
+    const described = {
+      class: textOf(name || error.constructor.name),
+      message: textOf(message).slice(0, MESSAGE_MAX),
+    }
+    return stack === undefined ? described : { ...described, stack: textOf(stack).slice(0, STACK_MAX) }
+  } catch {
+    return { class: 'Unknown', message: 'what was thrown cannot be described' }
+  }
 }
+
+const textOf = (value: unknown): string =>
+  typeof value === 'string' ? value : ((typeof value === 'object' ? JSON.stringify(value) : undefined) ?? String(value))
 
 /**
  * JSON that Postgres takes: NUL and lone surrogates, which jsonb refuses, become U+FFFD. A result that could not be

@@ -33,8 +33,9 @@ export interface Attempt {
 /** Whom an exception is to be blamed on that no handler could catch. */
 export interface Author {
   readonly stepId: string
-  /** Ends the attempt as thrown, from outside of the handler: a timer of it threw. */
-  blame(error: unknown): void
+  readonly key: string
+  /** Ends the attempt from outside of the handler: a timer of it threw, and the pod dies of it. */
+  blame(error: unknown, poison: boolean): void
 }
 
 export interface AttemptDeps {
@@ -61,9 +62,9 @@ export function startAttempt(step: ClaimedStep, handled: Handled, deps: AttemptD
   const controller = new AbortController()
   const transaction = stepTransaction(deps.database, deps.podId, step, limitMs + 10_000)
 
-  let blame: (error: unknown) => void = () => {}
+  let blame: Author['blame'] = () => {}
   const blamed = new Promise<Ending>((resolve) => {
-    blame = (error) => resolve({ kind: 'threw', error })
+    blame = (error, poison) => resolve({ kind: 'crashed', error, poison })
   })
   const limit = setTimeout(
     () => controller.abort(new Stop('timeout', `the attempt did not end within ${limitMs / 1000} s`)),
@@ -72,7 +73,7 @@ export function startAttempt(step: ClaimedStep, handled: Handled, deps: AttemptD
 
   const handler = step.expired
     ? Promise.resolve<Ending>({ kind: 'expired' })
-    : currentAuthor.run({ stepId, blame }, () => runHandler())
+    : currentAuthor.run({ stepId, key: step.step_id, blame }, () => runHandler())
   const over = handler.then(() => {})
   const report = Promise.race([handler, blamed, letGo()]).then(handIn).finally(() => clearTimeout(limit))
   return { step, stepId, controller, report, over }

@@ -8,6 +8,7 @@ import {
   findStrayClaims,
   settle,
   type ClaimedStep,
+  type DroppedSteps,
   type RefusedReport,
   type Report,
 } from '../step/exchange.sql.ts'
@@ -84,17 +85,30 @@ export function createWorker(options: WorkerOptions): PodWorker {
   let limitFreed = false
   let claiming = true
   let answerLost = false
+  let exchanging = false
+  let lookAfterTake = false
   let cameShort = false
   let sweptAt = performance.now()
   const sweepMs = SWEEP_MS * (0.8 + Math.random() * 0.4)
   let strayCheckedAt = performance.now()
   let afterLane = 0
   const idle = new Set<() => void>()
+  /** Set when this pod lets go for good: what an exchange under way still brings goes back unstarted. */
+  let leaving: string | undefined
 
   const worker = loop({
     name: 'exchange',
     everyMs: options.pollMs,
-    run: turn,
+    async run() {
+      exchanging = true
+      try {
+        return await turn()
+      } finally {
+        exchanging = false
+        wakeIdle()
+        if (lookAfterTake) lookForCancelled().catch(() => {})
+      }
+    },
     onError(error) {
       answerLost = true
       if (isUnavailable(error)) log.debug({ err: error }, 'the database is away; results are kept and handed in later')
@@ -110,7 +124,7 @@ export function createWorker(options: WorkerOptions): PodWorker {
     if (free <= 0 && batch.length === 0 && ended.length === 0) return options.pollMs
 
     sweepIfDue()
-    const rows: (ClaimedStep | RefusedReport)[] =
+    const rows: (ClaimedStep | RefusedReport | DroppedSteps)[] =
       free > 0
         ? await database.run((sql) =>
             exchange(
@@ -134,11 +148,12 @@ export function createWorker(options: WorkerOptions): PodWorker {
     limitFreed = false
     const more = await limits.claim({ podId, limit: free - claimed.length, afterLane })
     take(more.steps)
-    wakeIdle()
-    cameShort = free > 0 && claimed.length < free
+    // Cancelled steps lay in front: thousands of them must not cost a rest for every few.
+    const dropped = more.dropped || rows.some((row) => row.kind === 'dropped')
+    cameShort = free > 0 && claimed.length < free && !dropped
     // Another pod held the lock of a limit: it is free again in a moment.
     if (more.contended) return CONTENDED_MS
-    return batch.some((report) => report.delayMs === 0) ? 0 : restMs(free, claimed.length)
+    return dropped || batch.some((report) => report.delayMs === 0) ? 0 : restMs(free, claimed.length)
   }
 
   /** How long to rest: not at all when there is more to do that needs no other event to come first. */
@@ -163,7 +178,8 @@ export function createWorker(options: WorkerOptions): PodWorker {
       const steps = open.get(step.claim_id)
       if (steps) steps.add(step.step_id)
       else open.set(step.claim_id, new Set([step.step_id]))
-      if (mayStart(step)) start(step)
+      if (leaving !== undefined) reports.push(releaseReport(step.claim_id, step.step_id, step.attempt, leaving))
+      else if (mayStart(step)) start(step)
       else waiting.push(step)
     }
     const last = claimed.at(-1)
@@ -215,7 +231,7 @@ export function createWorker(options: WorkerOptions): PodWorker {
     return [...open].filter(([claim, steps]) => steps.size === (handedIn.get(claim) ?? 0)).map(([claim]) => claim)
   }
 
-  function noteRefusals(rows: (ClaimedStep | RefusedReport)[]) {
+  function noteRefusals(rows: { kind: string }[]) {
     const fenced = rows.filter((row) => row.kind === 'fenced').length
     if (fenced > 0) log.warn({ refused: fenced }, 'late answers were refused: their claims are gone')
   }
@@ -235,12 +251,31 @@ export function createWorker(options: WorkerOptions): PodWorker {
     strayCheckedAt = performance.now()
   }
 
+  async function lookForCancelled() {
+    // What an exchange under way brings was taken before the cancel, perhaps: look again when it is here.
+    lookAfterTake = exchanging
+    const held = [...attempts.keys(), ...waiting.map((step) => step.step_id)]
+    if (held.length === 0) return
+    const settled = await database.run((sql) => findSettledElsewhere(sql, held))
+    for (const { step_id, status } of settled) {
+      attempts.get(step_id)?.controller.abort(new Stop('cancelled', `the step is ${status}`))
+      const next = waiting.findIndex((step) => step.step_id === step_id)
+      for (const step of next < 0 ? [] : waiting.splice(next, 1)) {
+        reports.push(releaseReport(step.claim_id, step.step_id, step.attempt, `the step is ${status}`))
+        worker.ring()
+      }
+    }
+  }
+
   function show() {
     options.onRunning(attempts.size, stuck.size)
   }
 
+  /** An exchange under way may bring steps: a pod that left before its answer would leave them to recovery. */
+  const isIdle = () => !exchanging && attempts.size === 0 && reports.length === 0 && waiting.length === 0
+
   function wakeIdle() {
-    if (attempts.size > 0 || reports.length > 0 || waiting.length > 0) return
+    if (!isIdle()) return
     for (const wake of idle) wake()
     idle.clear()
   }
@@ -258,12 +293,7 @@ export function createWorker(options: WorkerOptions): PodWorker {
       marks.forget()
       worker.ring()
     },
-    async lookForCancelled() {
-      if (attempts.size === 0) return
-      const settled = await database.run((sql) => findSettledElsewhere(sql, [...attempts.keys()]))
-      for (const { step_id, status } of settled)
-        attempts.get(step_id)?.controller.abort(new Stop('cancelled', `the step is ${status}`))
-    },
+    lookForCancelled,
     async refreshLimits() {
       await limits.refresh()
       worker.ring()
@@ -276,13 +306,14 @@ export function createWorker(options: WorkerOptions): PodWorker {
       worker.ring()
     },
     letGo(why, message) {
+      if (why !== 'silence') leaving = message
       for (const step of waiting.splice(0))
         reports.push(releaseReport(step.claim_id, step.step_id, step.attempt, message))
       for (const { controller } of attempts.values()) controller.abort(new Stop(why, message))
       worker.ring()
     },
     async finish(limitMs) {
-      if (attempts.size === 0 && reports.length === 0 && waiting.length === 0) return true
+      if (isIdle()) return true
       return new Promise((resolve) => {
         const timer = setTimeout(() => {
           idle.delete(done)

@@ -11,9 +11,11 @@ import { demoSteps } from '../../src/worker/builtin/demo.ts'
 import { loadSteps } from '../../src/worker/load.ts'
 import { atEnd } from '../support/cleanup.ts'
 import { testDatabase, type TestDatabase } from '../support/database.ts'
+import { get } from '../support/http.ts'
 import { FAST } from '../support/processes.ts'
+import { until } from '../support/until.ts'
 import { blocksOf, type Block } from './markdown.ts'
-import { hasCurl, HOW_TO_GET_IT, pythonWithHttpx } from './python.ts'
+import { hasCurl, NO_CURL, NO_PYTHON, pythonWithHttpx } from './programs.ts'
 import { Ids, sameShape, sameText } from './shape.ts'
 
 /**
@@ -80,23 +82,28 @@ export function testPages(pages: string[], settings: Record<string, Record<strin
         const missing = missingFor(block)
         if (missing !== undefined) {
           last = undefined
-          await t.test(`${name}: NOT RUN, ${missing}`, (inner) => inner.diagnostic(HOW_TO_GET_IT))
+          await t.test(`${name}: NOT RUN, ${missing}`, (inner) => inner.diagnostic(missing))
         } else if (has(block, 'answer') || has(block, 'output')) {
           const before = last
           if (before) await t.test(name, () => compare(block, before, workshop))
-        } else if (isRun(block)) await t.test(name, async (inner) => void (last = await run(block, workshop, inner)))
+        } else if (isRun(block))
+          await t.test(name, async (inner) => void (last = await run(block, workshop, inner)))
       }
     })
   }
 }
 
 function missingFor({ language }: Block): string | undefined {
-  if (language === 'python' && pythonWithHttpx === undefined) return 'there is no Python with httpx here'
-  if (language === 'sh' && !hasCurl) return 'there is no bash with curl here'
+  if (language === 'python' && pythonWithHttpx === undefined) return NO_PYTHON
+  if (language === 'sh' && !hasCurl) return NO_CURL
   return undefined
 }
 
-async function openWorkshop(page: string, blocks: Block[], settings: Record<string, string>): Promise<Workshop> {
+async function openWorkshop(
+  page: string,
+  blocks: Block[],
+  settings: Record<string, string>,
+): Promise<Workshop> {
   const folder = join(ROOT, '.cache', 'docs', `${process.pid}-${page.replaceAll(/\W+/g, '-')}`)
   const steps = join(folder, 'steps')
   mkdirSync(steps, { recursive: true })
@@ -115,14 +122,20 @@ async function openWorkshop(page: string, blocks: Block[], settings: Record<stri
     onFenced: () => {},
   })
   atEnd(() => pod.stop())
-  return { folder, db, session, pod, url: `http://127.0.0.1:${pod.address.port}`, ids: new Ids() }
+  const url = `http://127.0.0.1:${pod.address.port}`
+  // A page is about a fleet that is up; who leads it is known a moment after the start.
+  await until(
+    'the pod of the page to lead',
+    async () => (await get(url, '/health')).body['is_leader'] === true,
+  )
+  return { folder, db, session, pod, url, ids: new Ids() }
 }
 
 async function run(block: Block, workshop: Workshop, t: TestContext): Promise<Ran> {
   const text = workshop.ids.putIn(block.text).replaceAll('http://localhost:8000', workshop.url)
   const env = {
     DATABASE_URL: workshop.db.url,
-    FLEET_Q_URL: workshop.url,
+    POD_URL: workshop.url,
     FLEET_Q_API_PORT: String(workshop.pod.address.port),
   }
   switch (block.language) {
@@ -130,8 +143,9 @@ async function run(block: Block, workshop: Workshop, t: TestContext): Promise<Ra
       if (has(block, 'steps')) return { printed: '' }
       return has(block, 'test') ? runTests(block, text, workshop) : runProgram(block, text, workshop, env)
     case 'sql': {
-      const rows: unknown = await workshop.session.unsafe(text)
-      return { printed: JSON.stringify(rows) }
+      const ask = async () => JSON.stringify(await workshop.session.unsafe(text))
+      const looks = /^select\b/.test(text) && !text.includes('submit')
+      return { printed: await ask(), ...(looks ? { again: ask } : {}) }
     }
     case 'python':
       return { printed: await execute(pythonWithHttpx ?? 'python3', ['-c', text], env) }
@@ -153,7 +167,12 @@ async function run(block: Block, workshop: Workshop, t: TestContext): Promise<Ra
 }
 
 /** In this process, which has the library loaded: a page's programs take no time to start then. */
-async function runProgram(block: Block, text: string, { folder }: Workshop, env: Record<string, string>): Promise<Ran> {
+async function runProgram(
+  block: Block,
+  text: string,
+  { folder }: Workshop,
+  env: Record<string, string>,
+): Promise<Ran> {
   const file = join(folder, `line-${block.line}.ts`)
   writeFileSync(file, withOurFiles(text))
   Object.assign(process.env, env)

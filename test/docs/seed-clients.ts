@@ -1,7 +1,7 @@
 import { spawnSync } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
-import { PYTHON_FOLDER } from './python.ts'
+import { PYTHON_FOLDER } from './programs.ts'
 
 /**
  * npm run seed-clients: a Python with httpx in .cache/python, and then every test that wants one. Apart from
@@ -20,5 +20,13 @@ function must(command: string, args: string[]) {
 }
 
 if (!existsSync(PYTHON_FOLDER)) must(python, ['-m', 'venv', PYTHON_FOLDER])
-must(`${PYTHON_FOLDER}/bin/python`, ['-m', 'pip', 'install', '--quiet', '--disable-pip-version-check', '-r', pins])
+must(`${PYTHON_FOLDER}/bin/python`, [
+  '-m',
+  'pip',
+  'install',
+  '--quiet',
+  '--disable-pip-version-check',
+  '-r',
+  pins,
+])
 must(process.execPath, ['--import', 'tsx', runner, 'docs'])

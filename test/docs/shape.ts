@@ -5,7 +5,11 @@ import assert from 'node:assert/strict'
  * by kind, and the ids of the page are remembered with the ids that came in their place.
  */
 
-const IDS = [/step_\d{14}_[0-9a-z]{13,}/g, /pod-[A-Za-z0-9._-]*[0-9a-z]{10}\b/g, /idem_[0-9a-z]+_[0-9a-f]{8}/g]
+const IDS = [
+  /step_\d{14}_[0-9a-z]{13,}/g,
+  /pod-[A-Za-z0-9._-]*[0-9a-z]{10}\b/g,
+  /idem_[0-9a-z]+_[0-9a-f]{8}/g,
+]
 const KINDS: [RegExp, string][] = [
   [/step_\d{14}_[0-9a-z]{13,}/g, '<step>'],
   [/pod-[A-Za-z0-9._-]*[0-9a-z]{10}\b/g, '<pod>'],
@@ -14,7 +18,7 @@ const KINDS: [RegExp, string][] = [
   [/\d{4}-\d\d-\d\dT[\d:.]+Z/g, '<time>'],
   [/(?:localhost|127\.0\.0\.1):\d+/g, '<host>'],
   [/\d+(?:\.\d+)?/g, '<n>'],
-  [/<n> (?:ms|s|h)\b/g, '<span>'],
+  [/(?:<n> min )?<n> (?:ms|s|h)\b/g, '<span>'],
 ]
 
 /** In the place of a field or an element: here the page leaves something out. */
@@ -46,7 +50,10 @@ export class Ids {
 }
 
 export function sameText(shown: string, came: string, ids: Ids) {
-  const kinds = (text: string) => kindOf(text.trim()).split('\n').map((line) => line.trimEnd())
+  const kinds = (text: string) =>
+    kindOf(text.trim())
+      .split('\n')
+      .map((line) => line.trimEnd())
   assert.deepEqual(kinds(came), kinds(shown), `it printed:\n${came}`)
   ids.learn(shown, came)
 }

@@ -303,7 +303,7 @@ test('recovery runs on the leader only; others relay, dry runs change nothing, c
 })
 
 test('a cycle under way makes another one a conflict', async () => {
-  await db.sql`insert into fleet_q.recovery_cycles (pod_id, term) select id, 1 from fleet_q.pods where public_id = ${pod.id}`
+  await db.sql`insert into fleet_q.recovery_cycles (pod_id, term) select id, 1 from fleet_q.pods where public_id = ${second.id}`
   await assert.rejects(client.runRecovery({ force: true }), (error) => refused(error, 409, 'conflict'))
   await db.sql`update fleet_q.recovery_cycles set finished_at = now() where finished_at is null`
 })

@@ -145,7 +145,7 @@ test('a step that may not be tried again is given up when its pod dies, and says
     { status: 'failed', reason: 'dead_pod', attempt: 1, pod: victim.id, before: [] },
   )
   const { body } = await get(heir.url, `/status/${once}`)
-  assert.match(String((body['error'] as { message: string }).message), /died while it held this step/)
+  assert.match((body['error'] as { message: string }).message, /died while it held this step/)
   const letters = (await get(heir.url, '/admin/dead-letters')).body['dead_letters'] as { step_id: string }[]
   assert.deepEqual(
     letters.map((letter) => letter.step_id),

@@ -7,6 +7,7 @@ import { until } from '../support/until.ts'
 import {
   allSettled,
   assertSound,
+  endOf,
   endPods,
   heldBy,
   leaderOf,
@@ -60,7 +61,7 @@ test('a leader that is killed in the middle of a cycle loses nothing: the next l
     return row
   })
   leader.signal('SIGKILL')
-  await leader.exited
+  await endOf(leader)
   letGo()
   await holding
 

@@ -19,6 +19,18 @@ export const startPod = (databaseUrl: string, env: Record<string, string> = {}) 
 export const startPods = (databaseUrl: string, count: number, env: Record<string, string> = {}) =>
   Promise.all(Array.from({ length: count }, () => startPod(databaseUrl, env)))
 
+/** How a pod ended, if it does. */
+export async function endOf(pod: PodProcess, limitMs = 20_000) {
+  let timer: NodeJS.Timeout | undefined
+  const never = new Promise<never>((_, reject) => {
+    timer = setTimeout(
+      () => reject(new Error(`the pod did not end; it printed:\n${pod.output().slice(-3000)}`)),
+      limitMs,
+    )
+  })
+  return Promise.race([pod.exited, never]).finally(() => clearTimeout(timer))
+}
+
 /** Ends pods that a test is done with, so that the next one has the processor to itself. */
 export async function endPods(...pods: PodProcess[]) {
   for (const pod of pods) {
@@ -95,7 +107,9 @@ export const leaderOf = (sql: postgres.Sql) =>
     return row
   })
 
-export const termsOf = (sql: postgres.Sql, pod: { id: string }) => sql<{ term: string; ended_why: string | null }[]>`
+export const termsOf = (sql: postgres.Sql, pod: { id: string }) => sql<
+  { term: string; ended_why: string | null }[]
+>`
   select term, leader_terms.ended_why from fleet_q.leader_terms join fleet_q.pods on pods.id = leader_terms.pod_id
   where pods.public_id = ${pod.id} order by term`
 

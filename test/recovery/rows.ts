@@ -14,7 +14,14 @@ interface PodWish {
 }
 
 export async function makePod(sql: postgres.Sql, wish: PodWish = {}): Promise<string> {
-  const { name = 'made', status = 'live', silentMs = 0, ageMs = 3_600_000, deadAfterMs = 15_000, resumedMs } = wish
+  const {
+    name = 'made',
+    status = 'live',
+    silentMs = 0,
+    ageMs = 3_600_000,
+    deadAfterMs = 15_000,
+    resumedMs,
+  } = wish
   const ended = status === 'dead' || status === 'gone'
   const [row] = await sql<{ id: string }[]>`
     insert into fleet_q.pods (
@@ -42,21 +49,24 @@ export interface MadeClaim {
   step_ids: string[]
 }
 
-/** Submits steps and has pods claim them, `perClaim` at a time, in turn. */
+/** Steps that pods hold, `perClaim` in a claim; the pods take the claims in turn. */
 export async function makeClaims(
   sql: postgres.Sql,
   podIds: string[],
   options: { claims: number; perClaim: number; maxRetries?: number },
 ): Promise<MadeClaim[]> {
   const { claims, perClaim, maxRetries = 3 } = options
-  await sql`
-    select fleet_q.submit('made', max_retries => ${maxRetries}) from generate_series(1, ${claims * perClaim}::int)`
   return sql<MadeClaim[]>`
-    with taken as (delete from fleet_q.ready returning step_id, attempt),
-    numbered as (select *, (row_number() over (order by step_id) - 1) / ${perClaim}::int as batch from taken)
+    with lane as (select fleet_q.lane_of('made', 0, '') as id),
+    made as (
+      insert into fleet_q.steps (salt, lane_id, max_retries, args)
+      select n, lane.id, ${maxRetries}, '{}' from lane, generate_series(1, ${claims * perClaim}::int) as n
+      returning id
+    ),
+    numbered as (select id, (row_number() over (order by id) - 1) / ${perClaim}::int as batch from made)
     insert into fleet_q.claims (pod_id, step_ids, attempts)
-    select (${podIds}::bigint[])[1 + batch % ${podIds.length}::int], array_agg(step_id order by step_id),
-      array_agg(attempt order by step_id)
+    select (${podIds}::bigint[])[1 + batch % ${podIds.length}::int], array_agg(id order by id),
+      array_agg(1::smallint order by id)
     from numbered group by batch order by batch
     returning id, pod_id, step_ids`
 }

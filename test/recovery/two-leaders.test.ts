@@ -161,6 +161,23 @@ test('answers of a dead pod that meet the cycles of two leaders: each step has i
   )
 })
 
+test('a batch of orphans is bounded by their steps: no transaction of a cycle grows with the pods that died', async () => {
+  const { database, sql } = await testDatabase()
+  const leader = await makePod(sql)
+  const term = await makeTerm(sql, leader)
+  const dead = await makePod(sql, { status: 'dead' })
+  await makeClaims(sql, [dead], { claims: 6, perClaim: 6000 })
+  assert.equal((await runCycle({ database, podId: leader, term })).orphaned, 36_000)
+  // The time of an attempt's end is that of its transaction.
+  const batches = await sql<{ n: number }[]>`
+    select count(*)::int as n from fleet_q.attempts group by ended_at order by ended_at`
+  assert.deepEqual(
+    batches.map((batch) => batch.n),
+    [12_000, 12_000, 12_000],
+  )
+  await assertSound(sql)
+})
+
 test('a cycle whose end could not be written does not keep its leader from the next one', async () => {
   const { database, sql } = await testDatabase()
   const leader = await makePod(sql)

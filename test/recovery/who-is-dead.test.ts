@@ -30,7 +30,8 @@ await sql.unsafe(`create or replace function fleet_q.clock() returns timestamptz
   as 'select timestamptz ''2040-01-01 00:00:00+00'''`)
 
 /** The brake looks at the whole fleet: each test begins with none. */
-const noPods = () => sql`truncate fleet_q.pods, fleet_q.leader_terms, fleet_q.recovery_cycles, fleet_q.claims cascade`
+const noPods = () =>
+  sql`truncate fleet_q.pods, fleet_q.leader_terms, fleet_q.recovery_cycles, fleet_q.claims cascade`
 
 test('a pod is dead when it was silent for longer than its own threshold, and not before', async () => {
   await noPods()
@@ -100,7 +101,8 @@ test('a pod that was declared dead never beats again', async () => {
   const beat = (id: string) => beatHeart(sql, { id, heartbeatMs: 50, running: 0, stuck: 0 })
   const [live, draining] = [await makePod(sql), await makePod(sql, { status: 'draining' })]
   assert.deepEqual([(await beat(live))[0]?.status, (await beat(draining))[0]?.status], ['live', 'draining'])
-  for (const status of ['dead', 'gone'] as const) assert.equal((await beat(await makePod(sql, { status }))).length, 0)
+  for (const status of ['dead', 'gone'] as const)
+    assert.equal((await beat(await makePod(sql, { status }))).length, 0)
 })
 
 test('a step that two pods died of comes back apart from its neighbours, the third time it is poison', async () => {
@@ -126,17 +128,18 @@ test('a step that two pods died of comes back apart from its neighbours, the thi
     const summary = await runCycle({ database, podId: chief, term, spreadMs })
     assert.equal(summary.orphaned, 20)
     assert.equal(place === 'outcome' ? summary.terminal : summary.requeued, 20)
-    const [row] = await sql<{ ready: number; later: number; poison: number; front: boolean; spread: number }[]>`
+    const [row] = await sql<
+      { ready: number; later: number; poison: number; front: boolean; spread: number }[]
+    >`
       select (select count(*)::int from fleet_q.ready where attempt = ${death + 1}) as ready,
         (select count(*)::int from fleet_q.later where attempt = ${death + 1} and why = 'spread') as later,
         (select count(*)::int from fleet_q.dead_letters where reason = 'poison') as poison,
         (select coalesce(bool_and(position < 0), false) from fleet_q.ready) as front,
         (select coalesce(extract(epoch from max(due_at) - min(due_at)), 0)::float8 * 1000 from fleet_q.later) as spread`
-    assert.deepEqual([row?.ready, row?.later, row?.poison], [
-      place === 'ready' ? 20 : 0,
-      place === 'later' ? 20 : 0,
-      place === 'outcome' ? 20 : 0,
-    ])
+    assert.deepEqual(
+      [row?.ready, row?.later, row?.poison],
+      [place === 'ready' ? 20 : 0, place === 'later' ? 20 : 0, place === 'outcome' ? 20 : 0],
+    )
     assert.equal(row?.front, place === 'ready', 'put back before everything that was ever submitted')
     // Twenty moments within ten seconds lie further apart than one unless chance is broken (odds below 10^-18).
     if (place === 'later') assert.ok(row.spread > 1000 && row.spread <= spreadMs)

@@ -1,7 +1,9 @@
 import { writeFileSync } from 'node:fs'
 import { VERSION } from '../../src/fleet/version.ts'
 import { openApiDocument } from '../../src/http/openapi.ts'
+import { SETTINGS_PAGE, settingsPage } from './settings-page.ts'
 
 /** npm run generate: writes the files that are made from code and committed, so that a changed contract is a changed line. */
 writeFileSync('openapi.json', `${JSON.stringify(openApiDocument(VERSION), null, 2)}\n`)
-process.stdout.write('openapi.json written\n')
+writeFileSync(SETTINGS_PAGE, settingsPage())
+process.stdout.write(`openapi.json and ${SETTINGS_PAGE} written\n`)

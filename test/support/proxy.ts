@@ -5,6 +5,8 @@ import { atEnd } from './cleanup.ts'
 export interface Link {
   /** The application_name that the client gave: tells a pod's pools apart. Empty until it has said it. */
   readonly name: string
+  /** The name of the statement that the client sent last: what stands in its comment. */
+  readonly statement: string
 }
 
 /** A network between a pod and its database that fails when it is told to. */
@@ -39,8 +41,13 @@ export interface DatabaseProxy {
 /** The server says so after a commit, never before. */
 export const saysCommitted = (answer: Buffer): boolean => answer.includes('C\0\0\0\u000bCOMMIT\0')
 
+/** The server is done with a statement, and this is not only the answer to its preparation. */
+export const saysDone = (answer: Buffer): boolean =>
+  /C\0\0\0.(SELECT|INSERT|UPDATE|DELETE)/s.test(answer.toString('latin1'))
+
 interface Pair extends Link {
   name: string
+  statement: string
   client: Socket
   server: Socket
   dead: { toServer: boolean; toClient: boolean }
@@ -55,10 +62,12 @@ export async function startProxy(databaseUrl: string): Promise<DatabaseProxy> {
 
   const server = createServer({ noDelay: true }, (client) => {
     const upstream = connect({ host: target.hostname, port: Number(target.port), noDelay: true })
-    const pair: Pair = { name: '', client, server: upstream, dead: { ...hole } }
+    const pair: Pair = { name: '', statement: '', client, server: upstream, dead: { ...hole } }
+    const follow = statementReader()
     pairs.add(pair)
     client.on('data', (chunk: Buffer) => {
       if (pair.name === '') pair.name = nameIn(chunk)
+      else pair.statement = follow(chunk) ?? pair.statement
       if (!pair.dead.toServer) later(() => upstream.write(chunk))
     })
     upstream.on('data', (chunk: Buffer) => {
@@ -163,4 +172,24 @@ function nameIn(startup: Buffer): string {
   const words = startup.toString('latin1').split('\0')
   const at = words.indexOf('application_name')
   return at < 0 ? '?' : (words[at + 1] ?? '?')
+}
+
+/** Follows what a client sends: a prepared statement shows its text once, and is known by a number after that. */
+function statementReader(): (chunk: Buffer) => string | undefined {
+  const names = new Map<string, string>()
+  let rest = Buffer.alloc(0)
+  return (chunk) => {
+    rest = Buffer.concat([rest, chunk])
+    let last: string | undefined
+    while (rest.length >= 5 && rest.length > rest.readUInt32BE(1)) {
+      const end = 1 + rest.readUInt32BE(1)
+      const [kind, words] = [String.fromCharCode(rest[0] ?? 0), rest.toString('latin1', 5, end).split('\0')]
+      const name = /\/\* ([a-z_.]+) \*\//.exec(words.join(' '))?.[1] ?? ''
+      if (kind === 'P') names.set(words[0] ?? '', name)
+      if (kind === 'B') last = names.get(words[1] ?? '')
+      if (kind === 'Q') last = name
+      rest = rest.subarray(end)
+    }
+    return last
+  }
 }

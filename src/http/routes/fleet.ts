@@ -1,6 +1,7 @@
 import { FleetError } from '../../errors.ts'
 import { findEligiblePods, findLeader } from '../../pod/leader.sql.ts'
 import { findPod, listPods, sumSlots, wishDrain } from '../../pod/pod.sql.ts'
+import { claimsUnderWay } from '../../step/pause.ts'
 import { countLanes, countOutcomes } from '../../step/queue.sql.ts'
 import type { Handlers } from '../server.ts'
 import type { Door } from './door.ts'
@@ -128,6 +129,7 @@ export const fleetRoutes = ({ database, say }: Door): Pick<Handlers, Mine> => ({
         : new FleetError('pod_not_found', `There is no pod "${params.pod_id}". GET /admin/pods lists them.`)
     }
     say('drain')
+    await claimsUnderWay(database)
     return {
       body: {
         pod_id: pod.public_id,

@@ -1,6 +1,7 @@
 import { FleetError } from '../../errors.ts'
 import { cancelByFilter, cancelStep, redriveByFilter, redriveStep } from '../../step/cancel.ts'
-import { addPause, listPauses, removePause, type BulkFilter } from '../../step/queue.sql.ts'
+import { pause } from '../../step/pause.ts'
+import { listPauses, removePause, type BulkFilter } from '../../step/queue.sql.ts'
 import { pageOfLogs, pageOfSteps } from '../../step/read.ts'
 import type { Handlers } from '../server.ts'
 import type { Door } from './door.ts'
@@ -66,15 +67,13 @@ export const stepRoutes = (door: Door): Pick<Handlers, Mine> => {
     }),
 
     async pause({ body }) {
-      const [pause] = await database.run((sql) =>
-        addPause(sql, {
-          type: body.type ?? null,
-          key: body.key ?? null,
-          until: body.until ?? null,
-          reason: body.reason ?? null,
-        }),
-      )
-      const until = pause?.until?.toISOString() ?? null
+      const row = await pause(database, {
+        type: body.type ?? null,
+        key: body.key ?? null,
+        until: body.until ?? null,
+        reason: body.reason ?? null,
+      })
+      const until = row?.until?.toISOString() ?? null
       return {
         body: {
           type: body.type ?? null,

@@ -45,9 +45,10 @@ export const writesTooLate = defineStep('writes-too-late', { input: Args }, asyn
   await tx`insert into public.ledger (step_id, attempt, n) values (${ctx.stepId}, ${ctx.attempt}, ${n})`
   note(file, `start ${ctx.stepId} ${ctx.attempt} ${process.pid}`)
   await new Promise((resolve) => setTimeout(resolve, ms))
-  const late = await tx`insert into public.ledger (step_id, attempt, n) values (${ctx.stepId}, ${ctx.attempt}, -1)`
-    .then(() => 'written')
-    .catch((error: unknown) => `refused ${String(error)}`)
+  const late =
+    await tx`insert into public.ledger (step_id, attempt, n) values (${ctx.stepId}, ${ctx.attempt}, -1)`
+      .then(() => 'written')
+      .catch((error: unknown) => `refused ${String(error)}`)
   note(file, `late ${ctx.stepId} ${late}`)
   return { n }
 })

@@ -6,12 +6,17 @@ import { fileURLToPath } from 'node:url'
 export const PYTHON_FOLDER = fileURLToPath(new URL('../../.cache/python', import.meta.url))
 const OURS = [`${PYTHON_FOLDER}/bin/python`, `${PYTHON_FOLDER}/Scripts/python.exe`]
 
-export const HOW_TO_GET_IT = 'npm run seed-clients makes one in .cache/python and runs this again'
+/** Behind NOT RUN in the name of a test that passes: it looked at nothing, and says so. */
+export const NO_PYTHON =
+  'there is no Python with httpx here (npm run seed-clients makes one, and runs this again)'
+export const NO_CURL = 'there is no bash with curl here'
 
 /** A Python that has httpx; undefined where there is none. Nothing is downloaded here: tests need Node and npm only. */
-export const pythonWithHttpx: string | undefined = [...OURS.filter((path) => existsSync(path)), 'python3', 'python'].find(
-  (command) => runs(command, ['-c', 'import httpx']),
-)
+export const pythonWithHttpx: string | undefined = [
+  ...OURS.filter((path) => existsSync(path)),
+  'python3',
+  'python',
+].find((command) => runs(command, ['-c', 'import httpx']))
 
 export const hasCurl = runs('curl', ['--version']) && runs('bash', ['--version'])
 
