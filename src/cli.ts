@@ -39,6 +39,8 @@ if (command)
     fail(error)
   }
 else {
-  process.stderr.write(`fleet-q: "${name}" is no command.${didYouMean(name, Object.keys(COMMANDS))} fleet-q help lists them.\n`)
+  process.stderr.write(
+    `fleet-q: "${name}" is no command.${didYouMean(name, Object.keys(COMMANDS))} fleet-q help lists them.\n`,
+  )
   process.exit(2)
 }

@@ -5,7 +5,6 @@ import { ADDRESS_FORM, isAddress } from './db/address.ts'
 import { FleetError, type Issue } from './errors.ts'
 import { didYouMean } from './kernel/words.ts'
 
-
 /**
  * The only reader of the environment. Every setting is a FLEET_Q_ variable (and DATABASE_URL); each can be
  * given as a file instead, by its name with _FILE, so that secrets stay out of the process environment.
@@ -14,7 +13,12 @@ import { didYouMean } from './kernel/words.ts'
 const flag = z.enum(['0', '1', 'true', 'false', '']).transform((v) => v === '1' || v === 'true')
 const count = (min: number, max: number) => z.coerce.number().int().min(min).max(max)
 const seconds = (min: number, max: number) => z.coerce.number().min(min).max(max)
-const list = z.string().transform((v) => v.split(',').map((item) => item.trim()).filter(Boolean))
+const list = z.string().transform((v) =>
+  v
+    .split(',')
+    .map((item) => item.trim())
+    .filter(Boolean),
+)
 
 interface Setting {
   name: string
@@ -34,34 +38,146 @@ const setting = <S extends z.ZodType>(
 
 /** One line a setting: its variable, its type, its default and what it is for. `fleet-q config` prints this. */
 const SETTINGS = {
-  databaseUrl: setting('DATABASE_URL', z.string().refine((url) => url === '' || isAddress(url), ADDRESS_FORM), '', 'Postgres of yours; without it a pod brings its own', true),
-  databasePooler: setting('FLEET_Q_DATABASE_POOLER', flag, '0', '1 behind PgBouncer in transaction mode: no LISTEN, no prepared statements'),
-  databasePoolMax: setting('FLEET_Q_DATABASE_POOL_MAX', count(3, 200), '10', 'connections of this pod; beside them one for its heartbeat, one to listen, and one for each handler that uses ctx.tx'),
-  dataDir: setting('FLEET_Q_DATA_DIR', z.string().min(1), '.fleet-q', 'where the Postgres of a pod without DATABASE_URL keeps its data'),
+  databaseUrl: setting(
+    'DATABASE_URL',
+    z.string().refine((url) => url === '' || isAddress(url), ADDRESS_FORM),
+    '',
+    'Postgres of yours; without it a pod brings its own',
+    true,
+  ),
+  databasePooler: setting(
+    'FLEET_Q_DATABASE_POOLER',
+    flag,
+    '0',
+    '1 behind PgBouncer in transaction mode: no LISTEN, no prepared statements',
+  ),
+  databasePoolMax: setting(
+    'FLEET_Q_DATABASE_POOL_MAX',
+    count(3, 200),
+    '10',
+    'connections of this pod; beside them one for its heartbeat, one to listen, and one for each handler that uses ctx.tx',
+  ),
+  dataDir: setting(
+    'FLEET_Q_DATA_DIR',
+    z.string().min(1),
+    '.fleet-q',
+    'where the Postgres of a pod without DATABASE_URL keeps its data',
+  ),
   apiHost: setting('FLEET_Q_API_HOST', z.string().min(1), '127.0.0.1', 'address to serve on'),
   apiPort: setting('FLEET_Q_API_PORT', count(0, 65535), '8000', 'port to serve on; 0 takes a free one'),
-  tokens: setting('FLEET_Q_TOKENS', list, '', 'role:token pairs, comma separated; roles viewer, producer, operator, admin', true),
+  tokens: setting(
+    'FLEET_Q_TOKENS',
+    list,
+    '',
+    'role:token pairs, comma separated; roles viewer, producer, operator, admin',
+    true,
+  ),
   token: setting('FLEET_Q_TOKEN', z.string(), '', 'the token that fleet-q submit sends', true),
   insecure: setting('FLEET_Q_INSECURE', flag, '0', '1 serves beyond loopback without a token'),
-  podName: setting('FLEET_Q_POD_NAME', z.string().regex(/^[A-Za-z0-9._-]{0,100}$/, 'letters, digits, ".", "_" and "-" only, 100 at most'), '', 'label of this pod; its host name if not given'),
+  podName: setting(
+    'FLEET_Q_POD_NAME',
+    z.string().regex(/^[A-Za-z0-9._-]{0,100}$/, 'letters, digits, ".", "_" and "-" only, 100 at most'),
+    '',
+    'label of this pod; its host name if not given',
+  ),
   handlers: setting('FLEET_Q_HANDLERS', z.string(), '', 'folder of modules that export steps'),
-  demo: setting('FLEET_Q_DEMO', z.enum(['0', '1', 'auto']), 'auto', 'demonstration types (hello_world, sleep, flaky, ...); auto: only on a Postgres of our own'),
-  maxParallelism: setting('FLEET_Q_MAX_PARALLELISM', count(1, 10_000), '10', 'handlers that this pod could run at once'),
-  capacityPercent: setting('FLEET_Q_CAPACITY_PERCENT', count(1, 100), '80', 'share of the parallelism that is used'),
-  heartbeatSeconds: setting('FLEET_Q_HEARTBEAT_SECONDS', seconds(0.1, 300), '5', 'time between two heartbeats'),
-  deadAfterSeconds: setting('FLEET_Q_DEAD_AFTER_SECONDS', seconds(0.3, 3600), '15', 'silence after which a pod is declared dead'),
-  recoverySeconds: setting('FLEET_Q_RECOVERY_SECONDS', seconds(0.1, 300), '5', 'time between two recovery cycles of the leader'),
-  stallSeconds: setting('FLEET_Q_STALL_SECONDS', seconds(0.3, 86_400), '60', 'how long a handler may block the event loop before its pod gives itself up'),
-  pollSeconds: setting('FLEET_Q_POLL_SECONDS', seconds(0.05, 300), '5', 'how often an idle pod looks for work that nobody announced'),
-  graceSeconds: setting('FLEET_Q_GRACE_SECONDS', seconds(0, 86_400), '30', 'how long handlers may finish after SIGTERM; what is left is released'),
-  drainDelaySeconds: setting('FLEET_Q_DRAIN_DELAY_SECONDS', seconds(0, 300), '0', 'how long to keep serving after SIGTERM, so that load balancers notice'),
-  stepTimeoutSeconds: setting('FLEET_Q_STEP_TIMEOUT_SECONDS', seconds(0.1, 604_800), '3600', 'time limit of an attempt whose step and type name none'),
-  retentionDays: setting('FLEET_Q_RETENTION_DAYS', z.coerce.number().min(0.0001).max(36_500), '7', 'how long settled steps are kept'),
+  demo: setting(
+    'FLEET_Q_DEMO',
+    z.enum(['0', '1', 'auto']),
+    'auto',
+    'demonstration types (hello_world, sleep, flaky, ...); auto: only on a Postgres of our own',
+  ),
+  maxParallelism: setting(
+    'FLEET_Q_MAX_PARALLELISM',
+    count(1, 10_000),
+    '10',
+    'handlers that this pod could run at once',
+  ),
+  capacityPercent: setting(
+    'FLEET_Q_CAPACITY_PERCENT',
+    count(1, 100),
+    '80',
+    'share of the parallelism that is used',
+  ),
+  heartbeatSeconds: setting(
+    'FLEET_Q_HEARTBEAT_SECONDS',
+    seconds(0.1, 300),
+    '5',
+    'time between two heartbeats',
+  ),
+  deadAfterSeconds: setting(
+    'FLEET_Q_DEAD_AFTER_SECONDS',
+    seconds(0.3, 3600),
+    '15',
+    'silence after which a pod is declared dead',
+  ),
+  recoverySeconds: setting(
+    'FLEET_Q_RECOVERY_SECONDS',
+    seconds(0.1, 300),
+    '5',
+    'time between two recovery cycles of the leader',
+  ),
+  stallSeconds: setting(
+    'FLEET_Q_STALL_SECONDS',
+    seconds(0.3, 86_400),
+    '60',
+    'how long a handler may block the event loop before its pod gives itself up',
+  ),
+  pollSeconds: setting(
+    'FLEET_Q_POLL_SECONDS',
+    seconds(0.05, 300),
+    '5',
+    'how often an idle pod looks for work that nobody announced',
+  ),
+  graceSeconds: setting(
+    'FLEET_Q_GRACE_SECONDS',
+    seconds(0, 86_400),
+    '30',
+    'how long handlers may finish after SIGTERM; what is left is released',
+  ),
+  drainDelaySeconds: setting(
+    'FLEET_Q_DRAIN_DELAY_SECONDS',
+    seconds(0, 300),
+    '0',
+    'how long to keep serving after SIGTERM, so that load balancers notice',
+  ),
+  stepTimeoutSeconds: setting(
+    'FLEET_Q_STEP_TIMEOUT_SECONDS',
+    seconds(0.1, 604_800),
+    '3600',
+    'time limit of an attempt whose step and type name none',
+  ),
+  retentionDays: setting(
+    'FLEET_Q_RETENTION_DAYS',
+    z.coerce.number().min(0.0001).max(36_500),
+    '7',
+    'how long settled steps are kept',
+  ),
   leaderEligible: setting('FLEET_Q_LEADER_ELIGIBLE', flag, '1', '0: this pod never leads'),
-  httpAllow: setting('FLEET_Q_HTTP_ALLOW', list, '', 'hosts that steps of type http may call; none: the type is off'),
-  commands: setting('FLEET_Q_COMMANDS', z.string(), '', 'JSON file that names the commands steps of type command may run; none: the type is off'),
-  logLevel: setting('FLEET_Q_LOG_LEVEL', z.enum(['silent', 'fatal', 'error', 'warn', 'info', 'debug', 'trace']), 'info', 'lines below this level are not written'),
-  logFormat: setting('FLEET_Q_LOG_FORMAT', z.enum(['auto', 'json', 'pretty']), 'auto', 'auto: for people on a terminal or a Postgres of our own, JSON elsewhere'),
+  httpAllow: setting(
+    'FLEET_Q_HTTP_ALLOW',
+    list,
+    '',
+    'hosts that steps of type http may call; none: the type is off',
+  ),
+  commands: setting(
+    'FLEET_Q_COMMANDS',
+    z.string(),
+    '',
+    'JSON file that names the commands steps of type command may run; none: the type is off',
+  ),
+  logLevel: setting(
+    'FLEET_Q_LOG_LEVEL',
+    z.enum(['silent', 'fatal', 'error', 'warn', 'info', 'debug', 'trace']),
+    'info',
+    'lines below this level are not written',
+  ),
+  logFormat: setting(
+    'FLEET_Q_LOG_FORMAT',
+    z.enum(['auto', 'json', 'pretty']),
+    'auto',
+    'auto: for people on a terminal or a Postgres of our own, JSON elsewhere',
+  ),
 } satisfies Record<string, Setting>
 
 type Settings = typeof SETTINGS
@@ -75,8 +191,7 @@ export function loadConfig(env: Environment): Config {
   const issues: Issue[] = unknownNames(env)
   const entries = Object.entries(SETTINGS).map(([key, { name, schema, fallback }]) => {
     const parsed = schema.safeParse(valueOf(env, name, issues) ?? fallback)
-    if (!parsed.success)
-      for (const { message } of parsed.error.issues) issues.push({ at: name, message })
+    if (!parsed.success) for (const { message } of parsed.error.issues) issues.push({ at: name, message })
     return [key, parsed.data]
   })
   if (issues.length === 0) issues.push(...contradictions(Object.fromEntries(entries) as Config))
@@ -100,10 +215,15 @@ export function describeConfig(env: Environment): string[] {
 }
 
 export const podName = (config: Config) =>
-  config.podName || hostname().replaceAll(/[^A-Za-z0-9._-]/g, '-').slice(0, 100) || 'pod'
+  config.podName ||
+  hostname()
+    .replaceAll(/[^A-Za-z0-9._-]/g, '-')
+    .slice(0, 100) ||
+  'pod'
 
 /** Addresses that only this machine can reach. */
-export const isLoopback = (host: string) => host === 'localhost' || host === '::1' || /^127\.\d+\.\d+\.\d+$/.test(host)
+export const isLoopback = (host: string) =>
+  host === 'localhost' || host === '::1' || /^127\.\d+\.\d+\.\d+$/.test(host)
 
 function valueOf(env: Environment, name: string, issues: Issue[]): string | undefined {
   const file = env[`${name}_FILE`]
@@ -136,7 +256,8 @@ function contradictions(config: Config): Issue[] {
     if (!/^(viewer|producer|operator|admin):.{16,}$/.test(pair))
       issues.push({
         at: 'FLEET_Q_TOKENS',
-        message: 'each entry is role:token, the role one of viewer, producer, operator, admin, the token 16 characters or more',
+        message:
+          'each entry is role:token, the role one of viewer, producer, operator, admin, the token 16 characters or more',
       })
   if (!isLoopback(config.apiHost) && config.tokens.length === 0 && !config.insecure)
     issues.push({

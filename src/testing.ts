@@ -15,7 +15,11 @@ export interface RunOptions extends Partial<Omit<StepContext, 'log' | 'progress'
 }
 
 /** Runs one handler once, without a database: arguments are checked as they would be, what it returns comes back. */
-export async function runStep(definition: StepDefinition, args: unknown, options: RunOptions = {}): Promise<unknown> {
+export async function runStep(
+  definition: StepDefinition,
+  args: unknown,
+  options: RunOptions = {},
+): Promise<unknown> {
   const { onLog, onProgress, ...given } = options
   const parsed: unknown = definition.input ? definition.input.parse(args) : args
   const line = (level: string) => (message: string, data?: unknown) => onLog?.(level, message, data)
@@ -45,7 +49,11 @@ export interface TestFleet {
 }
 
 /** A pod with these steps on a Postgres of its own in a temporary folder; `databaseUrl` uses one of yours. */
-export async function startTestFleet(options: { steps: StepDefinition[]; databaseUrl?: string; settings?: Record<string, string> }): Promise<TestFleet> {
+export async function startTestFleet(options: {
+  steps: StepDefinition[]
+  databaseUrl?: string
+  settings?: Record<string, string>
+}): Promise<TestFleet> {
   const dataDir = mkdtempSync(join(tmpdir(), 'fleet-q-'))
   const local = options.databaseUrl
     ? undefined
@@ -53,13 +61,19 @@ export async function startTestFleet(options: { steps: StepDefinition[]; databas
   const databaseUrl = options.databaseUrl ?? local?.url ?? ''
   const cleanUp = async () => {
     await local?.stop()
-    for (const folder of [local?.dataDir, dataDir]) if (folder) rmSync(folder, { recursive: true, force: true })
+    for (const folder of [local?.dataDir, dataDir])
+      if (folder) rmSync(folder, { recursive: true, force: true })
   }
   try {
     const pod = await createPod({
       steps: options.steps,
       silent: true,
-      settings: { FLEET_Q_API_PORT: '0', FLEET_Q_GRACE_SECONDS: '2', ...options.settings, DATABASE_URL: databaseUrl },
+      settings: {
+        FLEET_Q_API_PORT: '0',
+        FLEET_Q_GRACE_SECONDS: '2',
+        ...options.settings,
+        DATABASE_URL: databaseUrl,
+      },
     })
     const url = `http://${pod.address.host}:${pod.address.port}`
     return {

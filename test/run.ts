@@ -48,7 +48,9 @@ const local = given
       },
     })
 const url = given ?? local?.url ?? ''
-process.stderr.write(`tests on Postgres at ${new URL(url).host}${local ? ` (${local.version}, its own)` : ''}\n`)
+process.stderr.write(
+  `tests on Postgres at ${new URL(url).host}${local ? ` (${local.version}, its own)` : ''}\n`,
+)
 const template = await createTemplate(url)
 
 const concurrency = '--test-concurrency=2'

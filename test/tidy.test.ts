@@ -34,6 +34,7 @@ const LINES_MAX = 250
 const LONG: Record<string, string> = {
   'recovery/recovery.sql.ts': 'every statement of recovery on one page',
   'step/exchange.sql.ts': 'the exchange and what belongs to it, on one page',
+  'config.ts': 'the table of all settings, and what contradicts what',
   'http/specs.ts': 'the table of all endpoints',
   'step/step.schema.ts': 'every shape of a step, once',
   'worker/work.ts': 'the claim loop is one story',
@@ -73,7 +74,8 @@ function floors(files: Source[]): string[] {
   return files.flatMap(({ path, imports }) => {
     const from = nameOf(path)
     const floor = FLOORS[from]
-    if (floor === undefined) return [`${path}: the folder ${from} is on no floor; give it one in test/tidy.test.ts`]
+    if (floor === undefined)
+      return [`${path}: the folder ${from} is on no floor; give it one in test/tidy.test.ts`]
     return imports.flatMap((target) => {
       const to = nameOf(target)
       const below = FLOORS[to]
@@ -81,7 +83,9 @@ function floors(files: Source[]): string[] {
       if (below === undefined) return [`${path} imports ${target}, which is on no floor`]
       // cli.ts and the folder cli are one; entries start what is beside them.
       if (floor === 0 ? below === 0 : below < floor) return []
-      return [`${path} (floor ${floor}) imports ${target} (floor ${below}): a floor looks down, never up or sideways`]
+      return [
+        `${path} (floor ${floor}) imports ${target} (floor ${below}): a floor looks down, never up or sideways`,
+      ]
     })
   })
 }
@@ -92,20 +96,44 @@ function statements(files: Source[]): string[] {
     const found = [...text.matchAll(/\b(?:sql|tx)(?:<[^`]*?>)?`([^`]*)/g)]
     if (found.length > 0 && !path.endsWith('.sql.ts') && !path.startsWith('db/'))
       return [`${path} holds SQL: statements are named functions of a *.sql.ts`]
-    return [...text.matchAll(/(?:=>|return|await)\s*(?:sql|tx)(?:<[^`]*?>)?`\s*((?:with|select|insert|update|delete)\b[^`]{0,60})/gs)]
+    return [
+      ...text.matchAll(
+        /(?:=>|return|await)\s*(?:sql|tx)(?:<[^`]*?>)?`\s*((?:with|select|insert|update|delete)\b[^`]{0,60})/gs,
+      ),
+    ]
       .filter(([, start]) => !/\/\* [a-z_]+\.[a-z_]+ \*\//.test(start ?? ''))
       .map(([, start]) => `${path}: a statement without its name: ${(start ?? '').trim().slice(0, 50)}`)
   })
 }
 
 const FORBIDDEN: { pattern: RegExp; allowed: string[]; why: string }[] = [
-  { pattern: /process\.env/, allowed: ['main.ts', 'cli.ts', 'db/local/binaries.ts'], why: 'settings come from config.ts; only the entries hand it the environment' },
-  { pattern: /Date\.now\(/, allowed: ['db/local/lock.ts'], why: "no pod's clock decides anything: ask fleet_q.clock(), or performance.now() for a span" },
-  { pattern: /\.reserve\(/, allowed: [], why: 'a reserved connection whose backend dies takes the process with it' },
-  { pattern: /\.unsafe\(/, allowed: ['db/migrate.ts', 'db/local/ask.ts', 'db/local/cluster.ts'], why: 'SQL is never put together from text' },
+  {
+    pattern: /process\.env/,
+    allowed: ['main.ts', 'cli.ts', 'db/local/binaries.ts'],
+    why: 'settings come from config.ts; only the entries hand it the environment',
+  },
+  {
+    pattern: /Date\.now\(/,
+    allowed: ['db/local/lock.ts'],
+    why: "no pod's clock decides anything: ask fleet_q.clock(), or performance.now() for a span",
+  },
+  {
+    pattern: /\.reserve\(/,
+    allowed: [],
+    why: 'a reserved connection whose backend dies takes the process with it',
+  },
+  {
+    pattern: /\.unsafe\(/,
+    allowed: ['db/migrate.ts', 'db/local/ask.ts', 'db/local/cluster.ts'],
+    why: 'SQL is never put together from text',
+  },
   { pattern: /export default/, allowed: [], why: 'what is exported has one name' },
   { pattern: /\bTODO\b|\bFIXME\b|\bXXX\b/, allowed: [], why: 'zero debt: do it now, or open an issue' },
-  { pattern: /pg_(try_)?advisory/, allowed: [], why: 'not every engine that speaks Postgres has advisory locks' },
+  {
+    pattern: /pg_(try_)?advisory/,
+    allowed: [],
+    why: 'not every engine that speaks Postgres has advisory locks',
+  },
 ]
 
 function words(files: Source[]): string[] {
@@ -121,7 +149,10 @@ const sizes = (files: Source[]) =>
   files
     .map(({ path, text }) => ({ path, lines: text.split('\n').length - 1 }))
     .filter(({ path, lines }) => lines > LINES_MAX && !(path in LONG))
-    .map(({ path, lines }) => `${path} has ${lines} lines: does it still have one purpose? If so, say why in test/tidy.test.ts`)
+    .map(
+      ({ path, lines }) =>
+        `${path} has ${lines} lines: does it still have one purpose? If so, say why in test/tidy.test.ts`,
+    )
 
 function orphans(files: Source[]): string[] {
   const byPath = new Map(files.map((file) => [file.path, file]))
@@ -140,14 +171,23 @@ test('floors, statements, words, sizes: the house is tidy', () => {
 })
 
 test('every exception to a rule is still needed', () => {
-  const long = new Set(sources.filter(({ text }) => text.split('\n').length - 1 > LINES_MAX).map(({ path }) => path))
-  assert.deepEqual(Object.keys(LONG).filter((path) => !long.has(path)), [])
+  const long = new Set(
+    sources.filter(({ text }) => text.split('\n').length - 1 > LINES_MAX).map(({ path }) => path),
+  )
+  assert.deepEqual(
+    Object.keys(LONG).filter((path) => !long.has(path)),
+    [],
+  )
 })
 
 test('the rules can fail: an upward import, a nameless statement, an orphan and a pod that asks its own clock are named', () => {
   const bad: Source[] = [
     { path: 'main.ts', text: '', imports: ['step/a.sql.ts'] },
-    { path: 'step/a.sql.ts', text: 'export const x = (sql: Sql) => sql`\n  select 1`', imports: ['http/b.ts'] },
+    {
+      path: 'step/a.sql.ts',
+      text: 'export const x = (sql: Sql) => sql`\n  select 1`',
+      imports: ['http/b.ts'],
+    },
     { path: 'http/b.ts', text: 'const t = Date.now()', imports: ['worker/c.ts'] },
     { path: 'worker/c.ts', text: '', imports: [] },
     { path: 'pod/lonely.ts', text: '', imports: [] },

@@ -4,9 +4,9 @@
 --   timeout     the last attempt ran longer than it may
 --   dead_pod    its pod died under its last attempt
 --   poison      pods died under it again and again: it is taken for the cause, and not tried again by itself
--- newest_step is one of the group; its whole story: select * from fleet_q.attempts where
--- step_id = fleet_q.step_key('step_...'). To try them again, use the API or the console (POST /admin/dead-letters/redrive),
--- not SQL: a redrive also puts the old outcome aside, so that one step has one outcome.
+-- newest_step is one of the group; its earlier attempts: select * from fleet_q.attempts where
+-- step_id = fleet_q.step_key('step_...'). To try a group again use the API (POST /admin/dead-letters/redrive), not SQL:
+-- a redrive also puts the old outcome aside, so that one step has one outcome.
 select
   lanes.type,
   letter.reason,

@@ -5,17 +5,19 @@
 --   mean, max  ms a call; a mean that grew since yesterday, with the same rows a call: look at bloat-and-horizon.sql
 --   blocks     pages touched a call: the work itself, whatever the machine's mood
 -- step.exchange is the heart: it should lead calls and share. Numbers count from the last pg_stat_statements_reset().
+-- No rows: nothing ran yet, or it was another role that ran it; grant pg_monitor to see what others run.
 begin read only;
 
 -- A cursor, opened by whichever query can be planned here: a page that names a view that does not exist would fail.
 do $$
 declare
   page refcursor := 'slow_statements';
-  view regclass := (select min(oid::int8)::oid::regclass from pg_class where relname = 'pg_stat_statements' and relkind = 'v');
+  view regclass := (
+    select oid from pg_class where relname = 'pg_stat_statements' and relkind = 'v' order by oid limit 1);
 begin
   if view is null or current_setting('pg_stat_statements.max', true) is null then
     open page for select
-      'pg_stat_statements is not there: put it into shared_preload_libraries, restart, create extension pg_stat_statements'
+      'not there: add pg_stat_statements to shared_preload_libraries, restart, create extension pg_stat_statements'
       as note;
     return;
   end if;

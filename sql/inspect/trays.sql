@@ -5,8 +5,8 @@
 --   in several trays         no outcome, and in more than one place: it could run twice
 --   settled, and in a tray   has its outcome, and lies in ready or later
 --   without its letter       a tray or an outcome names a step that is not there
--- No breach, and left out: a cancelled step that still lies in ready or later (the claim that meets it drops it), a step
--- with an outcome in a claim (a claim names all its steps to its end), and what lies in ready after retention has
+-- No breach, and left out: a cancelled step that still lies in ready or later (the claim that meets it drops it); a
+-- step with an outcome in a claim (a claim names all its steps to its end); what lies in ready after retention has
 -- thrown its cancelled letter away.
 with held as materialized (
   select held.step_id, count(*) as claims

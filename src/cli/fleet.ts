@@ -22,12 +22,17 @@ export async function fleet(args: string[], env: Env): Promise<void> {
   const config = loadConfig(env)
   const stateFile = join(config.dataDir, 'fleet.json')
   if (positionals[0] === 'kill') return killFromOutside(stateFile, positionals[1])
-  if (positionals.length > 0) throw new FleetError('invalid_input', 'fleet-q fleet starts a fleet; fleet-q fleet kill 2 kills its second pod')
+  if (positionals.length > 0)
+    throw new FleetError(
+      'invalid_input',
+      'fleet-q fleet starts a fleet; fleet-q fleet kill 2 kills its second pod',
+    )
   const count = Number(values.pods)
   const rate = Number(values.rate)
   if (!Number.isInteger(count) || count < 1 || count > PODS_MAX)
     throw new FleetError('invalid_input', `--pods is a number from 1 to ${PODS_MAX}`)
-  if (!(rate >= 0 && rate <= 1000)) throw new FleetError('invalid_input', '--rate is a number of steps a second, 0 to 1000')
+  if (!(rate >= 0 && rate <= 1000))
+    throw new FleetError('invalid_input', '--rate is a number of steps a second, 0 to 1000')
 
   const local = config.databaseUrl ? undefined : await startLocalPostgres({ dataDir: config.dataDir })
   const databaseUrl = local?.url ?? config.databaseUrl
@@ -47,7 +52,10 @@ export async function fleet(args: string[], env: Env): Promise<void> {
 
   const writeState = () => {
     mkdirSync(config.dataDir, { recursive: true })
-    writeFileSync(stateFile, JSON.stringify({ pid: process.pid, pods: pods.map(({ pid, id }) => ({ pid, id })) }))
+    writeFileSync(
+      stateFile,
+      JSON.stringify({ pid: process.pid, pods: pods.map(({ pid, id }) => ({ pid, id })) }),
+    )
   }
 
   async function died(pod: FleetPod) {
@@ -56,10 +64,14 @@ export async function fleet(args: string[], env: Env): Promise<void> {
     if (survivor) await story.follow(pod, survivor.url)
     if (ending) return
     // As Kubernetes would: a new pod takes the place, and is the youngest.
-    await start(pod.number).catch((error: unknown) => story.say(`pod ${pod.number} did not start again: ${String(error)}`))
+    await start(pod.number).catch((error: unknown) =>
+      story.say(`pod ${pod.number} did not start again: ${String(error)}`),
+    )
   }
 
-  story.say(local ? `Postgres ${local.version} of its own in ${local.dataDir}` : 'on the Postgres of DATABASE_URL')
+  story.say(
+    local ? `Postgres ${local.version} of its own in ${local.dataDir}` : 'on the Postgres of DATABASE_URL',
+  )
   try {
     for (let number = 1; number <= count; number++) await start(number)
   } catch (error) {
@@ -71,8 +83,19 @@ export async function fleet(args: string[], env: Env): Promise<void> {
   }
   const load = startLoad(() => pods.filter((pod) => !pod.ended).map((pod) => pod.url), rate)
   story.say(`${rate} steps a second are submitted; a line a second tells how the fleet is`)
-  story.say(process.stdin.isTTY ? `press ${pods.map((pod) => pod.number).join(', ')} to kill that pod with SIGKILL, q to end` : 'in another terminal: npm run fleet -- kill 2')
-  const pulse = setInterval(() => void story.pulse(pods.filter((pod) => !pod.ended), load.counts()), 1000)
+  story.say(
+    process.stdin.isTTY
+      ? `press ${pods.map((pod) => pod.number).join(', ')} to kill that pod with SIGKILL, q to end`
+      : 'in another terminal: npm run fleet -- kill 2',
+  )
+  const pulse = setInterval(
+    () =>
+      void story.pulse(
+        pods.filter((pod) => !pod.ended),
+        load.counts(),
+      ),
+    1000,
+  )
 
   const end = async () => {
     if (ending) process.exit(130)
@@ -109,7 +132,10 @@ function killFromOutside(stateFile: string, which: string | undefined) {
   try {
     state = JSON.parse(readFileSync(stateFile, 'utf8')) as typeof state
   } catch {
-    throw new FleetError('not_running', 'No fleet is running here. Start one in another terminal: npm run fleet')
+    throw new FleetError(
+      'not_running',
+      'No fleet is running here. Start one in another terminal: npm run fleet',
+    )
   }
   const pod = state.pods[number - 1]
   if (!pod) throw new FleetError('invalid_input', `Say which pod: a number from 1 to ${state.pods.length}`)
@@ -118,5 +144,7 @@ function killFromOutside(stateFile: string, which: string | undefined) {
   } catch {
     throw new FleetError('not_running', `Pod ${number} (${pod.id}) is not running any more.`)
   }
-  process.stdout.write(`pod ${number} (${pod.id}, process ${pod.pid}) was killed with SIGKILL; the fleet's terminal tells what happens\n`)
+  process.stdout.write(
+    `pod ${number} (${pod.id}, process ${pod.pid}) was killed with SIGKILL; the fleet's terminal tells what happens\n`,
+  )
 }

@@ -15,7 +15,9 @@ export async function health(args: string[], env: Record<string, string | undefi
     process.exitCode = response.ok ? 0 : 1
   } catch (error) {
     const cause = error instanceof Error && error.cause instanceof Error ? error.cause : error
-    process.stderr.write(`No pod answers at ${url} (${cause instanceof Error ? cause.message : String(cause)}). Start one: fleet-q start\n`)
+    process.stderr.write(
+      `No pod answers at ${url} (${cause instanceof Error ? cause.message : String(cause)}). Start one: fleet-q start\n`,
+    )
     process.exitCode = 1
   }
 }

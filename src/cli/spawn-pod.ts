@@ -46,7 +46,10 @@ export async function spawnPod({ number, databaseUrl, port, env }: SpawnOptions)
   let errors = ''
   child.stderr.on('data', (data: Buffer) => (errors += data.toString()))
   const up = new Promise<{ pod: string }>((resolve, reject) => {
-    const timer = setTimeout(() => reject(new Error(`pod ${number} did not come up within ${START_LIMIT_MS / 1000} s`)), START_LIMIT_MS)
+    const timer = setTimeout(
+      () => reject(new Error(`pod ${number} did not come up within ${START_LIMIT_MS / 1000} s`)),
+      START_LIMIT_MS,
+    )
     void exited.then(() => reject(new Error(errors.trim() || `pod ${number} ended at its start`)))
     createInterface({ input: child.stdout }).on('line', (text) => {
       const line = parse(text)

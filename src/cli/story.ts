@@ -19,7 +19,8 @@ const STEPS_SHOWN = 8
 /** What happens, told for a person at a terminal. */
 export function createStory(out: NodeJS.WriteStream): Story {
   const colour = out.isTTY && out.hasColors()
-  const paint = (style: 'bold' | 'red' | 'green' | 'yellow' | 'gray', text: string) => (colour ? styleText(style, text) : text)
+  const paint = (style: 'bold' | 'red' | 'green' | 'yellow' | 'gray', text: string) =>
+    colour ? styleText(style, text) : text
   const startedAt = performance.now()
   const clock = () => paint('gray', `${((performance.now() - startedAt) / 1000).toFixed(1).padStart(6)} s `)
   let pulsing = ''
@@ -32,25 +33,36 @@ export function createStory(out: NodeJS.WriteStream): Story {
 
   return {
     say,
-    started: (pod) => say(`${paint('green', `pod ${pod.number} is up`)}: ${pod.id}, process ${pod.pid}, ${pod.url}`),
-    died: (pod) => say(paint('red', `pod ${pod.number} is dead: ${pod.id}. It said no goodbye; the others notice when its heartbeat stays away.`)),
+    started: (pod) =>
+      say(`${paint('green', `pod ${pod.number} is up`)}: ${pod.id}, process ${pod.pid}, ${pod.url}`),
+    died: (pod) =>
+      say(
+        paint(
+          'red',
+          `pod ${pod.number} is dead: ${pod.id}. It said no goodbye; the others notice when its heartbeat stays away.`,
+        ),
+      ),
 
     heard(number, line) {
-      if (line['msg'] === 'leading') say(paint('yellow', `pod ${number} leads the fleet (term ${String(line['term'])})`))
+      if (line['msg'] === 'leading')
+        say(paint('yellow', `pod ${number} leads the fleet (term ${String(line['term'])})`))
       if (line['msg'] === 'recovered what dead pods held')
         say(
           paint('bold', `pod ${number} noticed`) +
             `: ${(line['dead'] as string[]).join(', ') || 'orphaned claims'} declared dead; put back ${String(line['requeued'])}, given up ${String(line['terminal'])}, in ${String(line['durationMs'])} ms`,
         )
       else if (line['level'] === 'warn') say(paint('yellow', `pod ${number}: ${String(line['msg'])}`))
-      if (line['level'] === 'error' || line['level'] === 'fatal') say(paint('red', `pod ${number}: ${String(line['msg'])}`))
+      if (line['level'] === 'error' || line['level'] === 'fatal')
+        say(paint('red', `pod ${number}: ${String(line['msg'])}`))
     },
 
     async pulse(pods, load) {
       const [pod] = pods
       if (!pod) return
       try {
-        const { pending_steps, claimed_steps, completed_steps, failed_steps, pod_capacity } = await clientOf(pod.url).getQueue()
+        const { pending_steps, claimed_steps, completed_steps, failed_steps, pod_capacity } = await clientOf(
+          pod.url,
+        ).getQueue()
         const bars = pods.map((each) => {
           const slots = pod_capacity[each.id]
           return `${each.number} ${slots ? '#'.repeat(slots.current).padEnd(slots.max, '.') : '?'}`
@@ -82,14 +94,22 @@ export function createStory(out: NodeJS.WriteStream): Story {
           if (!status || !by || (by === dead.id && status.status !== 'completed')) continue
           moved.set(id, by)
           if (moved.size <= STEPS_SHOWN)
-            say(`  ${id} ${by === dead.id ? 'had ended before' : `runs on ${by}`}, attempt ${status.retry_count + 1}`)
+            say(
+              `  ${id} ${by === dead.id ? 'had ended before' : `runs on ${by}`}, attempt ${status.retry_count + 1}`,
+            )
         }
       }
       const took = durationText(performance.now() - since)
       say(
         moved.size === held.length
-          ? paint('green', `everything that pod ${dead.number} held runs elsewhere or has ended: ${took} after its death, none lost`)
-          : paint('red', `${held.length - moved.size} of ${held.length} steps still wait for a slot after ${took}`),
+          ? paint(
+              'green',
+              `everything that pod ${dead.number} held runs elsewhere or has ended: ${took} after its death, none lost`,
+            )
+          : paint(
+              'red',
+              `${held.length - moved.size} of ${held.length} steps still wait for a slot after ${took}`,
+            ),
       )
     },
   }

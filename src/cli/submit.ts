@@ -21,9 +21,15 @@ export async function submit(args: string[], env: Record<string, string | undefi
   const [type, text = '{}'] = positionals
   const count = Number(values.count)
   if (!type || !Number.isInteger(count) || count < 1 || count > COUNT_MAX)
-    throw new FleetError('invalid_input', `Say what to submit: fleet-q submit hello_world '{"name":"Ada"}' --wait (--count is 1 to ${COUNT_MAX})`)
+    throw new FleetError(
+      'invalid_input',
+      `Say what to submit: fleet-q submit hello_world '{"name":"Ada"}' --wait (--count is 1 to ${COUNT_MAX})`,
+    )
   const token = values.token ?? env['FLEET_Q_TOKEN']
-  const client = createClient({ baseUrl: values.url ?? baseUrl(env), ...(token === undefined ? {} : { token }) })
+  const client = createClient({
+    baseUrl: values.url ?? baseUrl(env),
+    ...(token === undefined ? {} : { token }),
+  })
   const step = { type, args: parseObject(text) }
   if (count > 1) {
     for (let sent = 0; sent < count; sent += BATCH)
@@ -37,7 +43,9 @@ export async function submit(args: string[], env: Record<string, string | undefi
   if (!values.wait) return
   const startedAt = performance.now()
   const status = await client.waitFor(step_id)
-  process.stdout.write(`${status.status} on ${status.claimed_by ?? 'no pod'} in ${durationText(performance.now() - startedAt)}\n`)
+  process.stdout.write(
+    `${status.status} on ${status.claimed_by ?? 'no pod'} in ${durationText(performance.now() - startedAt)}\n`,
+  )
   process.stdout.write(`${JSON.stringify(status.status === 'completed' ? status.result : status.error)}\n`)
   process.exitCode = status.status === 'completed' ? 0 : 1
 }
@@ -45,9 +53,13 @@ export async function submit(args: string[], env: Record<string, string | undefi
 function parseObject(text: string): Record<string, unknown> {
   try {
     const value: unknown = JSON.parse(text)
-    if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value as Record<string, unknown>
+    if (typeof value === 'object' && value !== null && !Array.isArray(value))
+      return value as Record<string, unknown>
   } catch {
     // Said below, in words.
   }
-  throw new FleetError('invalid_input', `The arguments must be a JSON object, such as '{"name":"Ada"}'; got ${text}`)
+  throw new FleetError(
+    'invalid_input',
+    `The arguments must be a JSON object, such as '{"name":"Ada"}'; got ${text}`,
+  )
 }

@@ -131,7 +131,10 @@ function open(options: DatabaseOptions, onclose: () => void): postgres.Sql {
     // The driver's own back-off grows to 20 s; a database that is back must be found at once.
     backoff: (attempt) => Math.min(0.05 * 2 ** attempt, 1) * (0.5 + Math.random()),
     onnotice: () => {},
-    connection: { application_name: name, ...(pooler ? {} : statements === 'ours' ? bounds(deadlineMs) : THEIR_BOUNDS) },
+    connection: {
+      application_name: name,
+      ...(pooler ? {} : statements === 'ours' ? bounds(deadlineMs) : THEIR_BOUNDS),
+    },
   })
   teachArrays(pool)
   return pool

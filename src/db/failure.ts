@@ -38,10 +38,14 @@ export const breaksConnections = (error: unknown): boolean =>
 export function inOurWords(error: unknown): unknown {
   if (error instanceof FleetError) return error
   if (isUnavailable(error))
-    return new FleetError('database_unavailable', 'The database cannot be reached just now. Try again shortly.', {
-      retryAfterSeconds: 2,
-      cause: error,
-    })
+    return new FleetError(
+      'database_unavailable',
+      'The database cannot be reached just now. Try again shortly.',
+      {
+        retryAfterSeconds: 2,
+        cause: error,
+      },
+    )
   const state = sqlState(error)
   if (state !== undefined && /^[0-9A-Z]{5}$/.test(state))
     return new FleetError('database_error', 'The database refused the operation.', { cause: error })

@@ -45,7 +45,8 @@ export async function migrate(database: Database, migrations = readMigrations())
   const known = migrations.at(-1)?.version ?? 0
   const applied: number[] = []
   for (const migration of migrations)
-    if (await withRetry(() => database.begin((tx) => apply(tx, migration), MIGRATION_MS_MAX))) applied.push(migration.version)
+    if (await withRetry(() => database.begin((tx) => apply(tx, migration), MIGRATION_MS_MAX)))
+      applied.push(migration.version)
   const version = await database.run(schemaVersion)
   if (version > known)
     throw new FleetError(
@@ -103,7 +104,10 @@ async function withRetry<T>(work: () => Promise<T>): Promise<T> {
     try {
       return await work()
     } catch (error) {
-      if (time >= 12 || !['23505', '42P06', '42P07', '55P03', '40P01', '42710'].includes(sqlState(error) ?? ''))
+      if (
+        time >= 12 ||
+        !['23505', '42P06', '42P07', '55P03', '40P01', '42710'].includes(sqlState(error) ?? '')
+      )
         throw error
       await new Promise((resolve) => setTimeout(resolve, 100 * time))
     }

@@ -17,7 +17,8 @@ export function banner({ config, pod, local, startMs }: BannerFacts): string {
   const { host, port } = pod.address
   const url = `http://${host.includes(':') ? `[${host}]` : host === '0.0.0.0' ? '127.0.0.1' : host}:${port}`
   const token = config.tokens.length > 0 ? ` -H 'authorization: Bearer <token>'` : ''
-  const types = pod.types.length > 0 ? pod.types.join(', ') : 'none: set FLEET_Q_HANDLERS to a folder of yours'
+  const types =
+    pod.types.length > 0 ? pod.types.join(', ') : 'none: set FLEET_Q_HANDLERS to a folder of yours'
   const lines = [
     '',
     `  fleet-q ${VERSION}   node ${process.versions.node}   up in ${durationText(startMs)}`,

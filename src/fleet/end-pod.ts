@@ -56,7 +56,8 @@ export function createLife(parts: Parts): Life {
     worker.stopClaiming()
     await work.run((sql) => startDraining(sql, podId)).catch(() => {})
     await leadership.resign('the pod is stopping')
-    if (config.drainDelaySeconds > 0) await new Promise((done) => setTimeout(done, config.drainDelaySeconds * 1000))
+    if (config.drainDelaySeconds > 0)
+      await new Promise((done) => setTimeout(done, config.drainDelaySeconds * 1000))
     if (!(await worker.finish(config.graceSeconds * 1000))) {
       worker.letGo('shutdown', 'the pod is shutting down')
       await worker.finish(LET_GO_LIMIT_MS)
@@ -66,7 +67,8 @@ export function createLife(parts: Parts): Life {
 
   /** In the reverse order of the start; the goodbye comes before the connections go. */
   async function close(why: string) {
-    const { work, podId, pools, worker, leadership, promoter, notes, heartbeat, doorbell, closeServer } = parts
+    const { work, podId, pools, worker, leadership, promoter, notes, heartbeat, doorbell, closeServer } =
+      parts
     phase = 'stopped'
     await closeServer(1000)
     await notes.loop.stop()

@@ -11,12 +11,14 @@ export function fail(error: unknown): never {
       : told instanceof FleetQError
         ? [told.message, ...told.issues.map(({ at, message }) => `  ${at}: ${message}`)].join('\n')
         : told instanceof Error
-        ? (told.stack ?? told.message)
-        : String(told)
+          ? (told.stack ?? told.message)
+          : String(told)
   process.stderr.write(`fleet-q: ${text}\n`)
   process.exit(1)
 }
 
 /** Node gathers the failures for each address of a name into one error without a message. */
 const reasonOf = (cause: Error) =>
-  cause instanceof AggregateError ? cause.errors.map((each) => String(each.message)).join('; ') : cause.message
+  cause instanceof AggregateError
+    ? cause.errors.map((each) => String(each.message)).join('; ')
+    : cause.message

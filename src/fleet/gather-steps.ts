@@ -7,7 +7,11 @@ import { httpStep } from '../worker/builtin/http.ts'
 import type { Handled } from '../worker/registry.ts'
 
 /** What this pod handles: steps passed in code, those of the folder, and the built-in types that are switched on. */
-export async function gatherSteps(config: Config, inCode: StepDefinition[], ownPostgres: boolean): Promise<Handled[]> {
+export async function gatherSteps(
+  config: Config,
+  inCode: StepDefinition[],
+  ownPostgres: boolean,
+): Promise<Handled[]> {
   const demo = config.demo === 'auto' ? ownPostgres : config.demo === '1'
   return [
     ...inCode.map((definition) => ({ definition })),

@@ -11,7 +11,10 @@ import { startPod, type Pod } from './start-pod.ts'
 const CRASH_LIMIT_MS = 3000
 
 /** A pod as a process: from the environment to the exit code. Never throws for what a person can mend. */
-export async function runPod(env: Record<string, string | undefined>, inCode: StepDefinition[] = []): Promise<void> {
+export async function runPod(
+  env: Record<string, string | undefined>,
+  inCode: StepDefinition[] = [],
+): Promise<void> {
   const config = loadConfig(env)
   const log = logOf(config)
   const startedAt = performance.now()
@@ -29,7 +32,8 @@ export async function runPod(env: Record<string, string | undefined>, inCode: St
     await local?.stop()
     throw error
   }
-  if (isPretty(config)) process.stdout.write(banner({ config, pod, local, startMs: performance.now() - startedAt }))
+  if (isPretty(config))
+    process.stdout.write(banner({ config, pod, local, startMs: performance.now() - startedAt }))
   else log.info({ pod: pod.id, ...pod.address, database: local ? 'local' : 'given' }, 'this pod is up')
   endOnSignals(pod, local, log)
 }
@@ -67,7 +71,8 @@ function endOnSignals(pod: Pod, local: LocalPostgres | undefined, log: Log) {
 
 /** For people: on a terminal, and wherever a pod brings its own Postgres, for that is development. */
 const isPretty = (config: Config) =>
-  config.logFormat === 'pretty' || (config.logFormat === 'auto' && (process.stdout.isTTY || !config.databaseUrl))
+  config.logFormat === 'pretty' ||
+  (config.logFormat === 'auto' && (process.stdout.isTTY || !config.databaseUrl))
 
 export const logOf = (config: Config): Log =>
   createLog(config.logLevel, isPretty(config) ? prettyLines(process.stdout) : undefined)

@@ -64,7 +64,12 @@ export async function startPod(options: PodOptions): Promise<Pod> {
   const heartbeatMs = config.heartbeatSeconds * 1000
   const deadAfterMs = config.deadAfterSeconds * 1000
 
-  const pool = (name: string, max: number, deadlineMs: number, statements: 'ours' | 'theirs' = 'ours'): Database =>
+  const pool = (
+    name: string,
+    max: number,
+    deadlineMs: number,
+    statements: 'ours' | 'theirs' = 'ours',
+  ): Database =>
     connect({
       url: databaseUrl,
       name: connectionName(name),
@@ -92,7 +97,9 @@ export async function startPod(options: PodOptions): Promise<Pod> {
   }
 
   async function prepare() {
-    await awaitDatabase(work, DATABASE_WAIT_MS, (error) => log.warn({ err: error }, 'waiting for the database'))
+    await awaitDatabase(work, DATABASE_WAIT_MS, (error) =>
+      log.warn({ err: error }, 'waiting for the database'),
+    )
     return migrate(work)
   }
 
@@ -100,6 +107,7 @@ export async function startPod(options: PodOptions): Promise<Pod> {
     const podId = await register()
     const bornAt = performance.now()
     let drainWanted = false
+    let lastCycle: string | null = null
     const say = createHints(work, podId)
     const notes = createNotes(work, log)
 
@@ -147,7 +155,8 @@ export async function startPod(options: PodOptions): Promise<Pod> {
           worker.ring()
           say('ready')
         }
-        const mostMs = leadership.term === undefined ? PROMOTE_OTHERS_MS * (0.8 + Math.random() * 0.4) : PROMOTE_LEADER_MS
+        const mostMs =
+          leadership.term === undefined ? PROMOTE_OTHERS_MS * (0.8 + Math.random() * 0.4) : PROMOTE_LEADER_MS
         return Math.min(mostMs, Math.max(nextMs ?? mostMs, 5))
       },
       onError: (error) => log.debug({ err: error }, 'due steps were not moved'),
@@ -169,12 +178,21 @@ export async function startPod(options: PodOptions): Promise<Pod> {
           log.info({}, drainWanted ? 'draining: an operator wishes it' : 'taking steps again')
           if (!drainWanted) worker.ring()
         }
+        // What a cycle put back lies before the marks. A call says so at once; this makes sure, where there are no calls
+        // (behind PgBouncer) or their leader died before it could make one.
+        if (beat.last_cycle !== lastCycle) {
+          lastCycle = beat.last_cycle
+          worker.forgetMarks()
+        }
         lookForCancelled()
         refreshLimits()
       },
       onFenced: () => life.fenced(),
       onSilence() {
-        log.warn({}, 'no heartbeat was confirmed for too long: handlers are aborted before others may take over')
+        log.warn(
+          {},
+          'no heartbeat was confirmed for too long: handlers are aborted before others may take over',
+        )
         worker.letGo('silence', 'the pod could not report to the database for too long')
       },
     })
@@ -188,8 +206,10 @@ export async function startPod(options: PodOptions): Promise<Pod> {
         if (hint?.kind === 'ready') worker.ring()
         else if (hint?.kind === 'forget') worker.forgetMarks()
         else if (hint?.kind === 'cancel') lookForCancelled()
-        else if (hint?.kind === 'limit') refreshLimits()
-        else if (hint?.kind === 'recover') leadership.ring()
+        else if (hint?.kind === 'limit') {
+          refreshLimits()
+          worker.ring()
+        } else if (hint?.kind === 'recover') leadership.ring()
         else if (hint?.kind === 'drain') heartbeat.beatNow()
       },
       onConnect: () => worker.ring(),
@@ -234,10 +254,12 @@ export async function startPod(options: PodOptions): Promise<Pod> {
         loopAgesMs: Object.fromEntries(loops.map((each) => [each.name, each.lastSuccessAgeMs()])),
       }),
     }
-    const server = await servePod(config, doorOfPod, log, options.checkAnswers ?? false).catch(async (error: unknown) => {
-      await work.run((sql) => endPod(sql, podId, 'gone', 'it could not serve')).catch(() => {})
-      throw error
-    })
+    const server = await servePod(config, doorOfPod, log, options.checkAnswers ?? false).catch(
+      async (error: unknown) => {
+        await work.run((sql) => endPod(sql, podId, 'gone', 'it could not serve')).catch(() => {})
+        throw error
+      },
+    )
 
     const life = createLife({
       config,

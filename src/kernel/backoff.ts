@@ -6,7 +6,12 @@ export interface Backoff {
   jitter: number
 }
 
-export const DEFAULT_BACKOFF: Backoff = { strategy: 'exponential', base_ms: 1000, max_ms: 300_000, jitter: 0.2 }
+export const DEFAULT_BACKOFF: Backoff = {
+  strategy: 'exponential',
+  base_ms: 1000,
+  max_ms: 300_000,
+  jitter: 0.2,
+}
 
 /** How long to wait before the attempt that follows `attempt` (1 is the first). Pure: chance is an argument. */
 export function backoffMs(backoff: Backoff, attempt: number, chance: number): number {

@@ -3,7 +3,16 @@ import { pino, type DestinationStream, type Logger } from 'pino'
 export type Log = Logger
 
 /** Paths whose values never reach a log line. */
-const SECRETS = ['authorization', 'cookie', 'password', 'token', 'secret', 'dsn', 'database_url', 'databaseUrl']
+const SECRETS = [
+  'authorization',
+  'cookie',
+  'password',
+  'token',
+  'secret',
+  'dsn',
+  'database_url',
+  'databaseUrl',
+]
 
 export const createLog = (level: string, destination?: DestinationStream): Log =>
   pino(

@@ -12,7 +12,8 @@ const COLOURS: Record<string, 'gray' | 'cyan' | 'yellow' | 'red'> = {
 /** Log lines for a person at a terminal: time, level, sentence, and the rest as key=value. */
 export function prettyLines(out: NodeJS.WriteStream): { write(line: string): void } {
   const colour = out.isTTY && out.hasColors()
-  const paint = (name: 'gray' | 'cyan' | 'yellow' | 'red', text: string) => (colour ? styleText(name, text) : text)
+  const paint = (name: 'gray' | 'cyan' | 'yellow' | 'red', text: string) =>
+    colour ? styleText(name, text) : text
   return {
     write(line) {
       const { level, time, msg, err, ...rest } = JSON.parse(line) as Record<string, unknown>

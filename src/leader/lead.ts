@@ -97,7 +97,10 @@ export function createLeadership(options: LeadershipOptions): Leadership {
   async function withinLimit<T>(name: string, work: Promise<T>): Promise<T> {
     let timer: NodeJS.Timeout | undefined
     const hung = new Promise<never>((_, reject) => {
-      timer = setTimeout(() => reject(new Error(`${name} did not end within ${roundLimitMs} ms`)), roundLimitMs)
+      timer = setTimeout(
+        () => reject(new Error(`${name} did not end within ${roundLimitMs} ms`)),
+        roundLimitMs,
+      )
     })
     try {
       return await Promise.race([work, hung])
@@ -123,8 +126,15 @@ export function createLeadership(options: LeadershipOptions): Leadership {
       return term
     },
     onBeat(beat) {
-      if (term !== undefined && beat.leader_id !== podId) become(undefined)
-      if (beat.leader_unproved_ms !== null && beat.leader_unproved_ms > roundLimitMs * 2 && beat.leader_id !== podId)
+      // Terms grow. A beat that was asked before this pod's accession, and heard after it, tells of an older one; where
+      // no term is open, this pod's was ended: its next round finds out.
+      if (term !== undefined && beat.leader_term !== null && BigInt(beat.leader_term) > BigInt(term))
+        become(undefined)
+      if (
+        beat.leader_unproved_ms !== null &&
+        beat.leader_unproved_ms > roundLimitMs * 2 &&
+        beat.leader_id !== podId
+      )
         void database
           .run((sql) => depose(sql, roundLimitMs * 2, roundLimitMs * BENCH_LIMITS))
           .then(([lost]) => {

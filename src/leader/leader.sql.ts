@@ -12,7 +12,9 @@ const eldest = (sql: Sql) => sql`(
   limit 1)`
 
 /** Ends the open term of another pod, if this one is the eldest now. */
-export const succeed = (sql: Sql, podId: string) => sql<{ term: string; pod_id: string; ended_why: string }[]>`
+export const succeed = (sql: Sql, podId: string) => sql<
+  { term: string; pod_id: string; ended_why: string }[]
+>`
   update /* leader.succeed */ fleet_q.leader_terms as term
   set ended_at = fleet_q.clock(), ended_why = case
     when pods.status = 'dead' then 'the pod died'

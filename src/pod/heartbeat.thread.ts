@@ -26,9 +26,7 @@ export interface HeartData {
 
 export type HeartMessage =
   /** A beat was confirmed. */
-  | { kind: 'beat'; beat: Beat }
-  | { kind: 'fenced' }
-  | { kind: 'failed'; error: string }
+  { kind: 'beat'; beat: Beat } | { kind: 'fenced' } | { kind: 'failed'; error: string }
 
 const data = workerData as HeartData
 const vitals = new Int32Array(data.shared)

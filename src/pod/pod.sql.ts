@@ -26,8 +26,11 @@ export interface Beat {
   suspect_ms: number | null
   /** Of the term that is open, whoever holds it. */
   leader_id: string | null
+  leader_term: string | null
   /** Since the leader last ended a round of chores well. */
   leader_unproved_ms: number | null
+  /** The last recovery cycle that ended. */
+  last_cycle: string | null
 }
 
 /**
@@ -69,8 +72,12 @@ export const beatHeart = (
         and greatest(silent.beat_at, pg_postmaster_start_time())
           + make_interval(secs => silent.dead_after_ms::float8 / 1000) > fleet_q.clock()
     ) as suspect_ms,
-    term.pod_id as leader_id,
-    extract(epoch from fleet_q.clock() - term.proved_at)::float8 * 1000 as leader_unproved_ms
+    term.pod_id as leader_id, term.term as leader_term,
+    extract(epoch from fleet_q.clock() - term.proved_at)::float8 * 1000 as leader_unproved_ms,
+    (
+      select cycle.id from fleet_q.recovery_cycles as cycle where cycle.finished_at is not null
+      order by cycle.id desc limit 1
+    ) as last_cycle
   from beat left join fleet_q.leader_terms as term on term.ended_at is null`
 
 export const startDraining = (sql: Sql, id: string) => sql`
@@ -83,7 +90,9 @@ export const endPod = (sql: Sql, id: string, status: 'gone' | 'dead', why: strin
   where id = ${id} and status in ('live', 'draining')
   returning id`
 
-export const wishDrain = (sql: Sql, publicId: string, wanted: boolean) => sql<{ public_id: string; status: string }[]>`
+export const wishDrain = (sql: Sql, publicId: string, wanted: boolean) => sql<
+  { public_id: string; status: string }[]
+>`
   update /* pod.wish_drain */ fleet_q.pods set drain_wanted = ${wanted}
   where public_id = ${publicId} and status in ('live', 'draining')
   returning public_id, status`

@@ -16,14 +16,21 @@ const LOOK_AGAIN_MS = 500
  * The leader's chore: looks whether anybody is dead or anything orphaned, runs a cycle if so, and says when to look
  * next: at the very moment when the next silent pod passes its threshold.
  */
-export async function recover({ database, podId, onCycle }: RecoveryOptions, term: string): Promise<number | undefined> {
+export async function recover(
+  { database, podId, onCycle }: RecoveryOptions,
+  term: string,
+): Promise<number | undefined> {
   const [work] = await database.run((sql) => findWork(sql, podId))
   if (!work) return undefined
   if (work.requested) await answerRequests({ database, podId, onCycle }, term)
   if (!work.orphaned && (work.due_ms === null || work.due_ms > 0)) return work.due_ms ?? undefined
   const summary = await runCycle({ database, podId, term })
   onCycle(summary)
-  return summary.orphaned === 0 && work.orphaned ? LOOK_AGAIN_MS : (work.due_ms ?? 0) > 0 ? (work.due_ms ?? undefined) : undefined
+  return summary.orphaned === 0 && work.orphaned
+    ? LOOK_AGAIN_MS
+    : (work.due_ms ?? 0) > 0
+      ? (work.due_ms ?? undefined)
+      : undefined
 }
 
 async function answerRequests({ database, podId, onCycle }: RecoveryOptions, term: string) {

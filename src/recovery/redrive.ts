@@ -8,11 +8,18 @@ const BATCH = 500
 const SAMPLE_MAX = 20
 
 /** Gives a dead letter all its attempts again. */
-export async function redriveLetter(database: Database, stepId: string, onReady: () => void): Promise<Change> {
+export async function redriveLetter(
+  database: Database,
+  stepId: string,
+  onReady: () => void,
+): Promise<Change> {
   const key = parsePublicId(stepId)
   const [letter] = key ? await database.run((sql) => findDeadLetter(sql, key.id)) : []
   if (!letter)
-    throw new FleetError('dead_letter_not_found', `There is no dead letter "${stepId.slice(0, 100)}". GET /admin/dead-letters lists them.`)
+    throw new FleetError(
+      'dead_letter_not_found',
+      `There is no dead letter "${stepId.slice(0, 100)}". GET /admin/dead-letters lists them.`,
+    )
   return redriveStep(database, stepId, onReady)
 }
 
@@ -26,14 +33,20 @@ export async function redriveLetters(
   const result: BulkResult = { matched: 0, changed: 0, dry_run, sample: [], more: false }
   let before: string | null = null
   const next = (max: number) =>
-    database.run((sql) => listDeadLetters(sql, { reason: filter.reason ?? null, type: filter.type ?? null, before }, max))
+    database.run((sql) =>
+      listDeadLetters(sql, { reason: filter.reason ?? null, type: filter.type ?? null, before }, max),
+    )
   while (result.matched < limit) {
     const rows = await next(Math.min(BATCH, limit - result.matched))
     if (rows.length === 0) break
     result.matched += rows.length
     result.sample.push(...rows.slice(0, SAMPLE_MAX - result.sample.length).map((row) => row.step_id))
     before = rows.at(-1)?.id ?? before
-    if (!dry_run) result.changed += await redrive(database, rows.map((row) => row.id))
+    if (!dry_run)
+      result.changed += await redrive(
+        database,
+        rows.map((row) => row.id),
+      )
   }
   result.more = result.matched >= limit && (await next(1)).length > 0
   if (result.changed > 0) onReady()

@@ -4,7 +4,9 @@ import type { Sql } from '../db/connect.ts'
  * Gives steps their outcome from outside. The primary key decides every race: a step that got its outcome first
  * keeps it. What lies in `ready` stays there and is dropped by the claim that meets it (`ready` has no index by step).
  */
-export const cancelSteps = (sql: Sql, stepIds: string[], reason: string) => sql<{ step_id: string; claimed: boolean }[]>`
+export const cancelSteps = (sql: Sql, stepIds: string[], reason: string) => sql<
+  { step_id: string; claimed: boolean }[]
+>`
   with /* step.cancel */ claimed as materialized (
     select held.step_id, held.attempt
     from fleet_q.claims, unnest(claims.step_ids, claims.attempts) as held (step_id, attempt)

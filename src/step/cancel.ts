@@ -31,7 +31,10 @@ export async function cancelStep(
     const [cancelled] = await cancelSteps(sql, [step.id], reason)
     if (!cancelled) {
       const now = await getStep(sql, stepId)
-      throw new FleetError('wrong_state', `Step ${stepId} is ${statusOf(now)} already; only a step without an outcome can be cancelled.`)
+      throw new FleetError(
+        'wrong_state',
+        `Step ${stepId} is ${statusOf(now)} already; only a step without an outcome can be cancelled.`,
+      )
     }
     // Also where no pod had claimed it: an exchange that began before may be taking it at this moment.
     onCancelled([step.id])
@@ -60,7 +63,11 @@ export async function redriveStep(database: Database, stepId: string, onReady: (
     )
   }
   onReady()
-  return { step_id: stepId, status: 'pending', message: `Step ${stepId} is ready again, with all its attempts.` }
+  return {
+    step_id: stepId,
+    status: 'pending',
+    message: `Step ${stepId} is ready again, with all its attempts.`,
+  }
 }
 
 /** In one transaction: the outcome is put aside, what may still lie in a tray is taken out, and the step goes in. */
@@ -111,7 +118,9 @@ export const cancelByFilter = (
   inBatches(
     (after, limit) => database.run((sql) => findLiveSteps(sql, filter, after, limit)),
     async (ids) => {
-      const cancelled = await database.run((sql) => cancelSteps(sql, ids, 'cancelled with others by a filter'))
+      const cancelled = await database.run((sql) =>
+        cancelSteps(sql, ids, 'cancelled with others by a filter'),
+      )
       if (cancelled.length > 0) onCancelled(cancelled.map((step) => step.step_id))
       return cancelled.length
     },

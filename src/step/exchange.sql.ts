@@ -99,6 +99,10 @@ const settling = (sql: Sql, podId: string, reports: Report[], endedClaims: strin
     select step_id, outcome::fleet_q.outcome_status, attempt, claim_id, ${podId},
       fleet_q.clock() - make_interval(secs => ran_ms / 1000), fleet_q.clock(), result::jsonb, error::jsonb
     from valid where outcome is not null
+      -- Redriven since: a report that is sent twice, its answer lost, must not end the step for a second time.
+      and not exists (
+        select from fleet_q.attempts
+        where attempts.step_id = valid.step_id and attempts.claim_id = valid.claim_id offset 0)
     -- In key order, as a batch of cancels: two that insert the same keys crosswise would deadlock.
     order by step_id
     on conflict (step_id) do nothing
@@ -279,9 +283,11 @@ export const lockLimits = (sql: Sql, types: string[]) => sql<{ type: string }[]>
  * younger than the lock sees what the pod before has claimed (counted in one statement, limits are exceeded). One
  * lane of each limited whole a time: two lanes that share what is left would each take all of it.
  */
-export const claimLimited = (sql: Sql, want: Pick<Want, 'podId' | 'limit' | 'afterLane'>, types: string[]) => sql<
-  (ClaimedStep | DroppedSteps)[]
->`
+export const claimLimited = (
+  sql: Sql,
+  want: Pick<Want, 'podId' | 'limit' | 'afterLane'>,
+  types: string[],
+) => sql<(ClaimedStep | DroppedSteps)[]>`
   with /* step.claim_limited */ busy as materialized (
     select lanes.type, lanes.key, count(*) as steps
     from fleet_q.claims
@@ -321,7 +327,9 @@ export const claimLimited = (sql: Sql, want: Pick<Want, 'podId' | 'limit' | 'aft
   order by priority desc, position`
 
 /** The settling half alone: for a pod that wants nothing, and inside a handler's own transaction. */
-export const settle = (sql: Sql, podId: string, reports: Report[], endedClaims: string[]) => sql<RefusedReport[]>`
+export const settle = (sql: Sql, podId: string, reports: Report[], endedClaims: string[]) => sql<
+  RefusedReport[]
+>`
   with /* step.settle */ ${settling(sql, podId, reports, endedClaims)}
   select kind, claim_id, step_id from refused`
 
@@ -333,7 +341,9 @@ export const findStrayClaims = (sql: Sql, podId: string, knownClaims: string[]) 
   where pod_id = ${podId} and id <> all (${knownClaims}::bigint[])`
 
 /** Which of the steps that this pod runs have got an outcome from elsewhere: an operator cancelled them. */
-export const findSettledElsewhere = (sql: Sql, stepIds: string[]) => sql<{ step_id: string; status: string }[]>`
+export const findSettledElsewhere = (sql: Sql, stepIds: string[]) => sql<
+  { step_id: string; status: string }[]
+>`
   select /* step.settled_elsewhere */ step_id, status from fleet_q.outcomes
   where step_id = any (${stepIds}::bigint[])`
 

@@ -9,26 +9,30 @@ export interface Forgetter {
 const WINDOW = 1000
 const WINDOWS_PER_ROUND = 50
 
-/** Retention: walks the settled steps from the oldest key, a bounded window at a time, and starts again at its end. */
+/**
+ * Retention: forgets the oldest keys, a bounded window at a time. Where a whole window is younger it goes on from where
+ * it stopped the last time, round and round: a thousand steps that were delayed for a month and settled today would
+ * otherwise lie before everything old for as long as they are kept.
+ */
 export function createForgetter(database: Database, seconds: number): Forgetter {
-  let after = '0'
+  let walked = '0'
   return {
     async round() {
       let forgotten = 0
+      let after = '0'
+      let atEdge = true
       for (let window = 0; window < WINDOWS_PER_ROUND; window++) {
         const [span] = await database.run((sql) => forgetSettled(sql, seconds, after, WINDOW))
-        if (!span?.last || span.looked < WINDOW) {
-          forgotten += span?.forgotten ?? 0
-          after = '0'
-          break
-        }
+        if (!span?.last) break
         forgotten += span.forgotten
         after = span.last
-        // Keys grow with time: a whole window of younger steps means that nothing old follows soon.
-        if (span.forgotten === 0) {
-          after = '0'
-          break
+        if (atEdge && span.forgotten === 0) {
+          atEdge = false
+          if (BigInt(walked) > BigInt(after)) after = walked
         }
+        if (span.looked < WINDOW) after = '0'
+        if (!atEdge) walked = after
+        if (after === '0') break
       }
       await database.run((sql) => forgetHistory(sql, seconds, WINDOW))
       return forgotten

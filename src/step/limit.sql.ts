@@ -37,7 +37,11 @@ export const findLimitedTypes = (sql: Sql, types: string[]) => sql<{ type: strin
 
 /** Who holds steps of a limited type, and how many of this key. */
 export const findHolders = (sql: Sql, type: string, key: string) => sql<
-  (LimitRow & { running: number; running_of_key: number; holders: { step_id: string; pod_id: string }[] | null })[]
+  (LimitRow & {
+    running: number
+    running_of_key: number
+    holders: { step_id: string; pod_id: string }[] | null
+  })[]
 >`
   with /* step.holders */ held as materialized (
     select held.step_id, lanes.key, pods.public_id as pod_id,

@@ -82,7 +82,9 @@ export const findAttempts = (sql: Sql, id: string, limit: number) => sql<Attempt
   where attempts.step_id = ${id}
   order by attempts.claim_id desc limit ${limit}`
 
-export const findProgress = (sql: Sql, id: string) => sql<{ percent: number; message: string | null; at: Date }[]>`
+export const findProgress = (sql: Sql, id: string) => sql<
+  { percent: number; message: string | null; at: Date }[]
+>`
   select /* step.progress */ percent, message, at from fleet_q.progress where step_id = ${id}`
 
 export const findLogs = (sql: Sql, id: string, attempt: number | null, after: number, limit: number) => sql<
@@ -101,9 +103,11 @@ export const findLogs = (sql: Sql, id: string, attempt: number | null, after: nu
  * How many steps are taken before this one: those ahead in its lane, and those in lanes of higher priority. Counts
  * stop at `max`: nobody needs to know whether it is 400,000 or 400,001.
  */
-export const findPosition = (sql: Sql, step: { id: string; laneId: number; priority: number }, max: number) => sql<
-  { ahead: number | null; higher: number }[]
->`
+export const findPosition = (
+  sql: Sql,
+  step: { id: string; laneId: number; priority: number },
+  max: number,
+) => sql<{ ahead: number | null; higher: number }[]>`
   with /* step.position */ head as materialized (
     select step_id, row_number() over (order by position) - 1 as ahead
     from (
@@ -154,7 +158,13 @@ const matches = (sql: Sql, f: ListFilter) => sql`
  * The window is written out in both places, not shared: as a subquery it keeps its order, so a page of 20 looks at 20
  * steps where all fit, not at 10,000. `coalesce`: as `or`, the cursor would filter a walk from the newest step on.
  */
-export const listSteps = (sql: Sql, filter: ListFilter, before: string | null, window: number, limit: number) => {
+export const listSteps = (
+  sql: Sql,
+  filter: ListFilter,
+  before: string | null,
+  window: number,
+  limit: number,
+) => {
   const end = sql`coalesce(${before}::bigint, 9223372036854775807)`
   const span =
     filter.status === 'failed' || filter.status === 'cancelled' || filter.status === 'skipped'

@@ -25,14 +25,24 @@ export async function getStep(sql: Sql, stepId: string): Promise<StepRow> {
   const key = parsePublicId(stepId)
   const [step] = key ? await findStep(sql, key) : []
   if (!step || step.step_id !== stepId)
-    throw new FleetError('step_not_found', `There is no step "${stepId.slice(0, 100)}". It may be past its retention, or never have been submitted here.`)
+    throw new FleetError(
+      'step_not_found',
+      `There is no step "${stepId.slice(0, 100)}". It may be past its retention, or never have been submitted here.`,
+    )
   return step
 }
 
 export const trayOf = (step: StepRow): Tray =>
-  step.outcome !== null ? 'settled' : step.claim_id !== null ? 'claimed' : step.due_at !== null ? 'later' : 'ready'
+  step.outcome !== null
+    ? 'settled'
+    : step.claim_id !== null
+      ? 'claimed'
+      : step.due_at !== null
+        ? 'later'
+        : 'ready'
 
-export const statusOf = (step: StepRow): Status => step.outcome ?? (step.claim_id === null ? 'pending' : 'claimed')
+export const statusOf = (step: StepRow): Status =>
+  step.outcome ?? (step.claim_id === null ? 'pending' : 'claimed')
 
 export const describeStep = (database: Database, stepId: string): Promise<StepStatus> =>
   database.run(async (sql) => {
@@ -80,7 +90,8 @@ export async function pageOfSteps(
   // The window always answers with a row; its columns of a step are null when none in it fits.
   const steps = rows.filter((row) => row.id !== null)
   const [edge] = rows
-  const last = steps.length === paging.limit ? steps.at(-1)?.id : edge?.window_full ? edge.window_end : undefined
+  const last =
+    steps.length === paging.limit ? steps.at(-1)?.id : edge?.window_full ? edge.window_end : undefined
   return {
     steps: steps.map((step) => ({ ...summarize(step), type: step.type })),
     next_cursor: last === undefined ? null : encodeCursor(last),

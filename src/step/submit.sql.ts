@@ -28,7 +28,9 @@ export const findLanes = (sql: Sql, lanes: { type: string; priority: number; key
  * Any number of steps in one statement: the letter, and where it lies. Keys are drawn in `fresh`, so that both
  * inserts agree on them; args are written once (designs that carry them along lose everything at 2 kB).
  */
-export const insertSteps = (sql: Sql, steps: NewStep[]) => sql<{ id: string; salt: string; created_at: Date }[]>`
+export const insertSteps = (sql: Sql, steps: NewStep[]) => sql<
+  { id: string; salt: string; created_at: Date }[]
+>`
   with /* step.submit */ fresh as materialized (
     select nextval('fleet_q.step_ids') as id, s.*,
       coalesce(run_at, fleet_q.clock() + make_interval(secs => delay_ms / 1000)) as due_at

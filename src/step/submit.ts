@@ -51,7 +51,10 @@ export function createSubmitter({ database, onSubmitted, onReplaced }: Submitter
 
   async function insert(sql: Sql, wishes: StepWish[]): Promise<string[]> {
     const laneIds = await learnLanes(sql, wishes)
-    const rows = await insertSteps(sql, wishes.map((wish) => toNewStep(wish, laneIds)))
+    const rows = await insertSteps(
+      sql,
+      wishes.map((wish) => toNewStep(wish, laneIds)),
+    )
     return rows.map((row) => publicId({ id: row.id, salt: row.salt, createdAt: row.created_at }))
   }
 
@@ -84,7 +87,8 @@ export function createSubmitter({ database, onSubmitted, onReplaced }: Submitter
 
   function toNewStep(wish: StepWish, laneIds: Map<string, number>): NewStep {
     const laneId = laneIds.get(laneName(wish))
-    if (laneId === undefined) throw new FleetError('internal_error', `the lane of ${wish.type} was not learned`)
+    if (laneId === undefined)
+      throw new FleetError('internal_error', `the lane of ${wish.type} was not learned`)
     return {
       laneId,
       salt: newSalt(),
@@ -120,10 +124,17 @@ export function createSubmitter({ database, onSubmitted, onReplaced }: Submitter
     }
     const places = [...wishes.keys()].filter((i) => stepIds[i] === undefined)
     const fresh = wishes.filter((_, i) => stepIds[i] === undefined)
-    const rows = fresh.length === 0 ? [] : await insertSteps(tx, fresh.map((wish) => toNewStep(wish, laneIds)))
+    const rows =
+      fresh.length === 0
+        ? []
+        : await insertSteps(
+            tx,
+            fresh.map((wish) => toNewStep(wish, laneIds)),
+          )
     for (const [n, row] of rows.entries()) {
       const place = places[n]
-      if (place !== undefined) stepIds[place] = publicId({ id: row.id, salt: row.salt, createdAt: row.created_at })
+      if (place !== undefined)
+        stepIds[place] = publicId({ id: row.id, salt: row.salt, createdAt: row.created_at })
       const unique = fresh[n]?.unique
       if (unique) await giveUniqueKey(tx, unique.key, row.id)
     }
@@ -163,8 +174,15 @@ export function createSubmitter({ database, onSubmitted, onReplaced }: Submitter
   }
 }
 
-const laneName = ({ type, priority, key = '' }: { type: string; priority: number; key?: string | undefined }) =>
-  `${priority} ${type} ${key}`
+const laneName = ({
+  type,
+  priority,
+  key = '',
+}: {
+  type: string
+  priority: number
+  key?: string | undefined
+}) => `${priority} ${type} ${key}`
 
 function keyOf(stepId: string): string {
   const key = parsePublicId(stepId)
@@ -201,9 +219,13 @@ function refuseTwins(wishes: StepWish[]) {
   for (const [i, { unique }] of wishes.entries()) {
     if (!unique) continue
     if (seen.has(unique.key))
-      throw new FleetError('invalid_input', `The unique key "${unique.key}" stands twice in this batch. Nothing was stored.`, {
-        issues: [{ at: `steps.${i}.unique`, message: 'is the unique key of another step in this batch' }],
-      })
+      throw new FleetError(
+        'invalid_input',
+        `The unique key "${unique.key}" stands twice in this batch. Nothing was stored.`,
+        {
+          issues: [{ at: `steps.${i}.unique`, message: 'is the unique key of another step in this batch' }],
+        },
+      )
     seen.add(unique.key)
   }
 }

@@ -61,14 +61,24 @@ async function delayed(sql: Sql, step: StepRow, now: Date): Promise<Finding | un
   const estimate = { estimated_start_at: iso(step.due_at) ?? '' }
   const facts = { due_at: iso(step.due_at), waits_for: step.later_why, next_attempt: step.later_attempt }
   if (step.later_why === 'delay')
-    return { reason: 'due_later', sentence: `It is due ${when}: that is when its submitter wants it.`, facts, ...estimate }
+    return {
+      reason: 'due_later',
+      sentence: `It is due ${when}: that is when its submitter wants it.`,
+      facts,
+      ...estimate,
+    }
   const [last] = await findAttempts(sql, step.id, 1)
   const message = last?.error?.['message']
-  const because = last ? ` after its last attempt ended as ${last.ended}${typeof message === 'string' ? ` (${message})` : ''}` : ''
+  const because = last
+    ? ` after its last attempt ended as ${last.ended}${typeof message === 'string' ? ` (${message})` : ''}`
+    : ''
   return {
     reason: 'retry_backoff',
     sentence: `It is waiting${because}; attempt ${step.later_attempt ?? 1} is due ${when}.`,
-    facts: { ...facts, last_attempt: last ? { ended: last.ended, pod_id: last.pod, error: last.error } : null },
+    facts: {
+      ...facts,
+      last_attempt: last ? { ended: last.ended, pod_id: last.pod, error: last.error } : null,
+    },
     ...estimate,
   }
 }
@@ -82,11 +92,19 @@ async function queued(sql: Sql, step: StepRow, now: Date): Promise<Finding> {
     }
   const [pause] = await findPauses(sql, step.type, step.lane_key)
   if (pause) {
-    const what = [pause.type && `type ${pause.type}`, pause.key && `key ${pause.key}`].filter(Boolean).join(', ')
+    const what = [pause.type && `type ${pause.type}`, pause.key && `key ${pause.key}`]
+      .filter(Boolean)
+      .join(', ')
     return {
       reason: 'paused',
       sentence: `It is paused (${what}) since ${iso(pause.paused_at)}${pause.until ? `, until ${iso(pause.until)}` : ', until somebody resumes it'}${pause.reason ? `: ${pause.reason}` : ''}.`,
-      facts: { type: pause.type, key: pause.key, paused_at: iso(pause.paused_at), until: iso(pause.until), reason: pause.reason },
+      facts: {
+        type: pause.type,
+        key: pause.key,
+        paused_at: iso(pause.paused_at),
+        until: iso(pause.until),
+        reason: pause.reason,
+      },
     }
   }
   const fleet = await findFleetSlots(sql, step.type)
@@ -131,14 +149,17 @@ async function limited(sql: Sql, step: StepRow): Promise<Finding | undefined> {
   }
 }
 
-
 async function inLine(
   sql: Sql,
   step: StepRow,
   now: Date,
   able: { public_id: string; capacity: number; running: number }[],
 ): Promise<Finding> {
-  const [place] = await findPosition(sql, { id: step.id, laneId: step.lane_id, priority: step.priority }, POSITION_MAX)
+  const [place] = await findPosition(
+    sql,
+    { id: step.id, laneId: step.lane_id, priority: step.priority },
+    POSITION_MAX,
+  )
   const ahead = place?.ahead ?? undefined
   const position = ahead === undefined ? undefined : ahead + 1
   const capacity = able.reduce((total, pod) => total + pod.capacity, 0)
@@ -147,7 +168,9 @@ async function inLine(
   const perSecond = (lately?.steps ?? 0) / (RATE_MINUTES * 60)
   const before = (ahead ?? POSITION_MAX) + (place?.higher ?? 0)
   const estimate =
-    perSecond > 0 ? { estimated_start_at: new Date(now.getTime() + (before / perSecond) * 1000).toISOString() } : {}
+    perSecond > 0
+      ? { estimated_start_at: new Date(now.getTime() + (before / perSecond) * 1000).toISOString() }
+      : {}
   const facts = {
     ahead_in_its_lane: ahead ?? `more than ${POSITION_MAX}`,
     ahead_in_higher_priorities: place?.higher ?? 0,
@@ -156,7 +179,12 @@ async function inLine(
     pods: able.map((pod) => pod.public_id),
     settled_in_the_last_minutes: lately?.steps ?? 0,
   }
-  const where = position === undefined ? `has more than ${POSITION_MAX} steps before it` : position === 1 && before === 0 ? 'is next in its lane' : `has ${before} ${before === 1 ? 'step' : 'steps'} before it`
+  const where =
+    position === undefined
+      ? `has more than ${POSITION_MAX} steps before it`
+      : position === 1 && before === 0
+        ? 'is next in its lane'
+        : `has ${before} ${before === 1 ? 'step' : 'steps'} before it`
   const rest = { facts, ...(position === undefined ? {} : { position }), ...estimate }
   return busy >= capacity
     ? {

@@ -42,7 +42,8 @@ export function createNotes(database: Database, log: Log): Notes {
         progress.clear()
         await database.run((sql) => upsertProgress(sql, notes))
       }
-      if (dropped > 0) log.warn({ dropped }, 'log lines of handlers were dropped: the database was away for too long')
+      if (dropped > 0)
+        log.warn({ dropped }, 'log lines of handlers were dropped: the database was away for too long')
       dropped = 0
     },
     onError: (error) => log.debug({ err: error }, 'notes were not written'),
@@ -73,7 +74,9 @@ export function createNotes(database: Database, log: Log): Notes {
           attempt,
           line,
           level: last ? 'warn' : level,
-          message: last ? `more than ${LINES_PER_ATTEMPT_MAX} lines: the rest of this attempt is not kept` : bounded(message),
+          message: last
+            ? `more than ${LINES_PER_ATTEMPT_MAX} lines: the rest of this attempt is not kept`
+            : bounded(message),
           data: data === undefined || last ? null : boundedData(data),
         })
         writer.ring()
@@ -92,8 +95,12 @@ const bounded = (message: unknown) =>
 
 function boundedData(data: unknown): string | null {
   try {
-    const text = json(data instanceof Error ? { class: data.name, message: data.message, stack: data.stack } : data)
-    return text === null || text.length <= DATA_CHARS_MAX ? text : JSON.stringify({ dropped: `${text.length} characters` })
+    const text = json(
+      data instanceof Error ? { class: data.name, message: data.message, stack: data.stack } : data,
+    )
+    return text === null || text.length <= DATA_CHARS_MAX
+      ? text
+      : JSON.stringify({ dropped: `${text.length} characters` })
   } catch (error) {
     return JSON.stringify({ dropped: String(error) })
   }

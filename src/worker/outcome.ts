@@ -40,7 +40,11 @@ export function reportOf(
     nextAttempt: null,
   }
 
-  const again = (ended: 'failed' | 'timeout' | 'pod_died' | 'retried', error: object, afterMs?: number): Report => {
+  const again = (
+    ended: 'failed' | 'timeout' | 'pod_died' | 'retried',
+    error: object,
+    afterMs?: number,
+  ): Report => {
     if (step.attempt > step.max_retries) return { ...base, outcome: 'failed', ended, error: json(error) }
     const backoff: Backoff = { ...DEFAULT_BACKOFF, ...definition?.backoff, ...step.retry }
     const delayMs = afterMs ?? backoffMs(backoff, step.attempt, chance)
@@ -49,11 +53,24 @@ export function reportOf(
 
   switch (ending.kind) {
     case 'expired':
-      return { ...base, outcome: 'skipped', error: json({ class: 'Expired', message: 'expires_at had passed before the step could start' }) }
+      return {
+        ...base,
+        outcome: 'skipped',
+        error: json({ class: 'Expired', message: 'expires_at had passed before the step could start' }),
+      }
     case 'released':
-      return { ...base, ended: 'released', error: json({ class: 'Released', message: ending.why }), delayMs: 0, nextAttempt: step.attempt }
+      return {
+        ...base,
+        ended: 'released',
+        error: json({ class: 'Released', message: ending.why }),
+        delayMs: 0,
+        nextAttempt: step.attempt,
+      }
     case 'timeout':
-      return again('timeout', { class: 'Timeout', message: `the attempt did not end within ${ending.limitMs / 1000} s` })
+      return again('timeout', {
+        class: 'Timeout',
+        message: `the attempt did not end within ${ending.limitMs / 1000} s`,
+      })
     case 'threw':
       return isNonRetryable(ending.error)
         ? { ...base, outcome: 'failed', ended: 'failed', error: json(describeError(ending.error)) }
@@ -69,18 +86,34 @@ export function reportOf(
 
   function grant(wish: Wish): Report {
     if (wish.kind === 'cancel')
-      return { ...base, outcome: 'cancelled', error: json({ class: 'Cancelled', message: wish.reason ?? 'the handler had nothing to do' }) }
+      return {
+        ...base,
+        outcome: 'cancelled',
+        error: json({ class: 'Cancelled', message: wish.reason ?? 'the handler had nothing to do' }),
+      }
     if (wish.kind === 'retry')
-      return again('retried', { class: 'Retry', message: wish.reason ?? 'the handler asked for another try' }, wish.afterMs)
+      return again(
+        'retried',
+        { class: 'Retry', message: wish.reason ?? 'the handler asked for another try' },
+        wish.afterMs,
+      )
     const delayMs = Math.min(Math.max(wish.afterMs ?? 0, 0), SNOOZE_MS_MAX)
-    return { ...base, ended: 'snoozed', error: wish.reason ? json({ class: 'Snooze', message: wish.reason }) : null, delayMs, nextAttempt: step.attempt }
+    return {
+      ...base,
+      ended: 'snoozed',
+      error: wish.reason ? json({ class: 'Snooze', message: wish.reason }) : null,
+      delayMs,
+      nextAttempt: step.attempt,
+    }
   }
 
   function complete(value: unknown): Report {
     try {
       const result = value === undefined ? null : json(value)
       if (result !== null && Buffer.byteLength(result) > RESULT_BYTES_MAX)
-        throw new NonRetryableError(`the result has ${Buffer.byteLength(result)} bytes; ${RESULT_BYTES_MAX} are allowed. Store it elsewhere and return where it lies.`)
+        throw new NonRetryableError(
+          `the result has ${Buffer.byteLength(result)} bytes; ${RESULT_BYTES_MAX} are allowed. Store it elsewhere and return where it lies.`,
+        )
       return { ...base, outcome: 'completed', result }
     } catch (error) {
       // A cycle, a BigInt, a size: another attempt would return the same.
@@ -91,7 +124,8 @@ export function reportOf(
 
 /** By name too: a handler may bring its own copy of the library. */
 const isWish = (value: unknown): value is Wish =>
-  value instanceof Wish || (typeof value === 'object' && value !== null && nameOf(value) === 'Wish' && 'kind' in value)
+  value instanceof Wish ||
+  (typeof value === 'object' && value !== null && nameOf(value) === 'Wish' && 'kind' in value)
 
 /** What matches a pattern with names, and other objects without a prototype, have no constructor to ask. */
 const nameOf = (value: object): unknown => ('constructor' in value ? value.constructor.name : undefined)
@@ -106,7 +140,8 @@ const isNonRetryable = (error: unknown): boolean =>
  */
 export function describeError(error: unknown): { class: string; message: string; stack?: string } {
   try {
-    if (!(error instanceof Error)) return { class: typeof error, message: textOf(error).slice(0, MESSAGE_MAX) }
+    if (!(error instanceof Error))
+      return { class: typeof error, message: textOf(error).slice(0, MESSAGE_MAX) }
     const { name, message, stack } = error
     const described = {
       class: textOf(name || error.constructor.name),
@@ -119,7 +154,9 @@ export function describeError(error: unknown): { class: string; message: string;
 }
 
 const textOf = (value: unknown): string =>
-  typeof value === 'string' ? value : ((typeof value === 'object' ? JSON.stringify(value) : undefined) ?? String(value))
+  typeof value === 'string'
+    ? value
+    : ((typeof value === 'object' ? JSON.stringify(value) : undefined) ?? String(value))
 
 /**
  * JSON that Postgres takes: NUL and lone surrogates, which jsonb refuses, become U+FFFD. A result that could not be

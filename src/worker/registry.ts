@@ -15,7 +15,10 @@ export function createRegistry(steps: Handled[]): Registry {
   for (const step of steps) {
     const { type } = step.definition
     if (registry.has(type))
-      throw new FleetError('config_invalid', `The step type "${type}" is defined twice. Rename one, or load one folder only.`)
+      throw new FleetError(
+        'config_invalid',
+        `The step type "${type}" is defined twice. Rename one, or load one folder only.`,
+      )
     if (step.definition.isolation === 'thread' && step.modulePath === undefined)
       throw new FleetError(
         'config_invalid',

@@ -75,7 +75,9 @@ export function startAttempt(step: ClaimedStep, handled: Handled, deps: AttemptD
     ? Promise.resolve<Ending>({ kind: 'expired' })
     : currentAuthor.run({ stepId, key: step.step_id, blame }, () => runHandler())
   const over = handler.then(() => {})
-  const report = Promise.race([handler, blamed, letGo()]).then(handIn).finally(() => clearTimeout(limit))
+  const report = Promise.race([handler, blamed, letGo()])
+    .then(handIn)
+    .finally(() => clearTimeout(limit))
   return { step, stepId, controller, report, over }
 
   async function runHandler(): Promise<Ending> {
@@ -94,7 +96,8 @@ export function startAttempt(step: ClaimedStep, handled: Handled, deps: AttemptD
   function run(args: unknown): unknown {
     if (definition.isolation !== 'thread') return definition.run(args, context())
     const { modulePath, exportName } = handled
-    if (modulePath === undefined || exportName === undefined) throw new Error(`${definition.type} has no module to load in a thread`)
+    if (modulePath === undefined || exportName === undefined)
+      throw new Error(`${definition.type} has no module to load in a thread`)
     return runInThread({ modulePath, exportName, args, context: context() }, controller.signal)
   }
 
@@ -126,7 +129,13 @@ export function startAttempt(step: ClaimedStep, handled: Handled, deps: AttemptD
       // Refused: what the handler wrote is undone; handing in the report again is refused again, and counted.
       return (await transaction.commit(report)) ? undefined : report
     } catch (error) {
-      return reportOf(step, definition, { kind: 'threw', error }, performance.now() - startedAt, Math.random())
+      return reportOf(
+        step,
+        definition,
+        { kind: 'threw', error },
+        performance.now() - startedAt,
+        Math.random(),
+      )
     }
   }
 
@@ -150,7 +159,8 @@ export function startAttempt(step: ClaimedStep, handled: Handled, deps: AttemptD
           stepId: step.step_id,
           claimId: step.claim_id,
           percent: Math.min(Math.max(percent || 0, 0), 100),
-          message: message === undefined ? null : message.toWellFormed().replaceAll('\0', '\uFFFD').slice(0, 1000),
+          message:
+            message === undefined ? null : message.toWellFormed().replaceAll('\0', '\uFFFD').slice(0, 1000),
         })
       },
       tx: () => transaction.open(),
@@ -160,6 +170,8 @@ export function startAttempt(step: ClaimedStep, handled: Handled, deps: AttemptD
 
 class BadArguments extends NonRetryableError {
   constructor(issues: { path: PropertyKey[]; message: string }[]) {
-    super(`the arguments do not fit: ${issues.map(({ path, message }) => `${['args', ...path].map(String).join('.')}: ${message}`).join('; ')}`)
+    super(
+      `the arguments do not fit: ${issues.map(({ path, message }) => `${['args', ...path].map(String).join('.')}: ${message}`).join('; ')}`,
+    )
   }
 }

@@ -13,7 +13,12 @@ export interface StepTransaction {
 
 class RolledBack extends Error {}
 
-export function stepTransaction(database: Database, podId: string, step: ClaimedStep, limitMs: number): StepTransaction {
+export function stepTransaction(
+  database: Database,
+  podId: string,
+  step: ClaimedStep,
+  limitMs: number,
+): StepTransaction {
   let opened: Promise<Sql> | undefined
   let ended: Promise<void> = Promise.resolve()
   let finish: (report: Report | undefined) => void = () => {}
@@ -55,7 +60,9 @@ export function stepTransaction(database: Database, podId: string, step: Claimed
           })
           .then((settled) => {
             if (settled) return true
-            throw new FleetError('database_unavailable', 'the transaction of this step was not committed', { cause: error })
+            throw new FleetError('database_unavailable', 'the transaction of this step was not committed', {
+              cause: error,
+            })
           })
       }
     },

@@ -111,7 +111,8 @@ export function createWorker(options: WorkerOptions): PodWorker {
     },
     onError(error) {
       answerLost = true
-      if (isUnavailable(error)) log.debug({ err: error }, 'the database is away; results are kept and handed in later')
+      if (isUnavailable(error))
+        log.debug({ err: error }, 'the database is away; results are kept and handed in later')
       else log.error({ err: error }, 'the exchange failed')
     },
   })
@@ -129,7 +130,14 @@ export function createWorker(options: WorkerOptions): PodWorker {
         ? await database.run((sql) =>
             exchange(
               sql,
-              { podId, types, limit: free, afterLane, markLanes: marks.lanes(), markPositions: marks.positions() },
+              {
+                podId,
+                types,
+                limit: free,
+                afterLane,
+                markLanes: marks.lanes(),
+                markPositions: marks.positions(),
+              },
               batch,
               ended,
             ),
@@ -178,7 +186,8 @@ export function createWorker(options: WorkerOptions): PodWorker {
       const steps = open.get(step.claim_id)
       if (steps) steps.add(step.step_id)
       else open.set(step.claim_id, new Set([step.step_id]))
-      if (leaving !== undefined) reports.push(releaseReport(step.claim_id, step.step_id, step.attempt, leaving))
+      if (leaving !== undefined)
+        reports.push(releaseReport(step.claim_id, step.step_id, step.attempt, leaving))
       else if (mayStart(step)) start(step)
       else waiting.push(step)
     }
@@ -198,7 +207,12 @@ export function createWorker(options: WorkerOptions): PodWorker {
   function start(step: ClaimedStep) {
     const handled = registry.get(step.type)
     if (!handled) throw new Error(`claimed a step of type ${step.type}, which this pod does not handle`)
-    const attempt = startAttempt(step, handled, { database: options.transactions, podId, notes, stepTimeoutMs: options.stepTimeoutMs })
+    const attempt = startAttempt(step, handled, {
+      database: options.transactions,
+      podId,
+      notes,
+      stepTimeoutMs: options.stepTimeoutMs,
+    })
     attempts.set(step.step_id, attempt)
     show()
     void attempt.report.then((report) => handIn(attempt, report))
@@ -228,7 +242,9 @@ export function createWorker(options: WorkerOptions): PodWorker {
   function endedClaims(batch: Report[]): string[] {
     const handedIn = new Map<string, number>()
     for (const { claimId } of batch) handedIn.set(claimId, (handedIn.get(claimId) ?? 0) + 1)
-    return [...open].filter(([claim, steps]) => steps.size === (handedIn.get(claim) ?? 0)).map(([claim]) => claim)
+    return [...open]
+      .filter(([claim, steps]) => steps.size === (handedIn.get(claim) ?? 0))
+      .map(([claim]) => claim)
   }
 
   function noteRefusals(rows: { kind: string }[]) {
@@ -241,9 +257,18 @@ export function createWorker(options: WorkerOptions): PodWorker {
     const stray = await database.run((sql) => findStrayClaims(sql, podId, [...open.keys()]))
     if (stray.length > 0) {
       const released = stray.flatMap(({ id, step_ids, attempts: numbers }) =>
-        step_ids.map((stepId, i) => releaseReport(id, stepId, numbers[i] ?? 1, 'the answer to its claim was lost')),
+        step_ids.map((stepId, i) =>
+          releaseReport(id, stepId, numbers[i] ?? 1, 'the answer to its claim was lost'),
+        ),
       )
-      await database.run((sql) => settle(sql, podId, released, stray.map(({ id }) => id)))
+      await database.run((sql) =>
+        settle(
+          sql,
+          podId,
+          released,
+          stray.map(({ id }) => id),
+        ),
+      )
       log.info({ steps: released.length }, 'released steps whose claim was answered to nobody')
       options.onPutBack()
     }
@@ -295,8 +320,8 @@ export function createWorker(options: WorkerOptions): PodWorker {
     },
     lookForCancelled,
     async refreshLimits() {
-      await limits.refresh()
-      worker.ring()
+      // At each heartbeat: only a change is a reason to look for work before the next poll.
+      if (await limits.refresh()) worker.ring()
     },
     stopClaiming() {
       claiming = false

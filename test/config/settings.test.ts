@@ -31,18 +31,26 @@ test('an empty environment is a working configuration with the documented defaul
 })
 
 test('a name that is no setting is refused with the one that was meant', () => {
-  assert.match(refusal({ FLEET_Q_HEARTBEET_SECONDS: '5' }), /is not a setting\. Did you mean FLEET_Q_HEARTBEAT_SECONDS\?/)
+  assert.match(
+    refusal({ FLEET_Q_HEARTBEET_SECONDS: '5' }),
+    /is not a setting\. Did you mean FLEET_Q_HEARTBEAT_SECONDS\?/,
+  )
   assert.match(refusal({ FLEETQ_API_PORT: '1' }), /Did you mean FLEET_Q_API_PORT\?/)
 })
 
 test('a threshold below three heartbeats is refused with the reason', () => {
-  assert.match(refusal({ FLEET_Q_HEARTBEAT_SECONDS: '5', FLEET_Q_DEAD_AFTER_SECONDS: '14' }), /only 2\.8 heartbeats.*needs at least 3/)
+  assert.match(
+    refusal({ FLEET_Q_HEARTBEAT_SECONDS: '5', FLEET_Q_DEAD_AFTER_SECONDS: '14' }),
+    /only 2\.8 heartbeats.*needs at least 3/,
+  )
 })
 
 test('serving beyond loopback needs a token, or the word that something else guards the door', () => {
   assert.match(refusal({ FLEET_Q_API_HOST: '0.0.0.0' }), /no token is configured/)
   assert.equal(loadConfig({ FLEET_Q_API_HOST: '0.0.0.0', FLEET_Q_INSECURE: '1' }).insecure, true)
-  assert.deepEqual(loadConfig({ FLEET_Q_API_HOST: '::', FLEET_Q_TOKENS: 'admin:0123456789abcdef' }).tokens, ['admin:0123456789abcdef'])
+  assert.deepEqual(loadConfig({ FLEET_Q_API_HOST: '::', FLEET_Q_TOKENS: 'admin:0123456789abcdef' }).tokens, [
+    'admin:0123456789abcdef',
+  ])
 })
 
 test('numbers out of range, tokens too short and unknown roles are refused by name', () => {
@@ -53,7 +61,10 @@ test('numbers out of range, tokens too short and unknown roles are refused by na
 })
 
 test('several mistakes are told at once, a line each', () => {
-  assert.equal(refusal({ FLEET_Q_API_PORT: '-1', FLEET_Q_MAX_PARALLELISM: '0', FLEET_Q_X: '1' }).split('\n').length, 3)
+  assert.equal(
+    refusal({ FLEET_Q_API_PORT: '-1', FLEET_Q_MAX_PARALLELISM: '0', FLEET_Q_X: '1' }).split('\n').length,
+    3,
+  )
 })
 
 test('a setting may come from a file, but not from both', () => {

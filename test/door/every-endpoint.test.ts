@@ -24,7 +24,12 @@ const steps = [
     throw new NonRetryableError('no use')
   }),
   defineStep('gated', {}, async (_, ctx) => {
-    await Promise.race([gate.opened, new Promise((_resolve, reject) => ctx.signal.addEventListener('abort', () => reject(ctx.signal.reason)))])
+    await Promise.race([
+      gate.opened,
+      new Promise((_resolve, reject) =>
+        ctx.signal.addEventListener('abort', () => reject(ctx.signal.reason)),
+      ),
+    ])
     return 'through'
   }),
 ]
@@ -37,7 +42,8 @@ const counting: typeof fetch = async (input, init) => {
   const { pathname } = new URL(String(input))
   const method = init?.method ?? 'GET'
   for (const spec of Object.values(specs))
-    if (spec.method === method && new RegExp(`^${spec.path.replaceAll(/\{\w+\}/g, '[^/]+')}$`).test(pathname)) called.add(spec.name)
+    if (spec.method === method && new RegExp(`^${spec.path.replaceAll(/\{\w+\}/g, '[^/]+')}$`).test(pathname))
+      called.add(spec.name)
   return fetch(input, init)
 }
 const client = createClient({ baseUrl: pod.url, fetch: counting })
@@ -60,11 +66,21 @@ test('health tells the pod, its slots, its loops and the database; readiness say
 })
 
 test('submit answers 201 in the words of the seed, and the step runs', async () => {
-  const reply = await post(pod.url, '/submit', { type: 'greet', args: { name: 'Ada' }, metadata: { user: 'alice' }, priority: 5, max_retries: 3 })
+  const reply = await post(pod.url, '/submit', {
+    type: 'greet',
+    args: { name: 'Ada' },
+    metadata: { user: 'alice' },
+    priority: 5,
+    max_retries: 3,
+  })
   assert.equal(reply.status, 201)
   const id = String(reply.body['step_id'])
   assert.match(id, /^step_\d{14}_[0-9a-z]+$/)
-  assert.deepEqual(reply.body, { step_id: id, status: 'submitted', message: `Step ${id} submitted successfully` })
+  assert.deepEqual(reply.body, {
+    step_id: id,
+    status: 'submitted',
+    message: `Step ${id} submitted successfully`,
+  })
   const status = await client.waitFor(id)
   assert.equal(status.status, 'completed')
   assert.deepEqual(status.payload, { type: 'greet', args: { name: 'Ada' }, metadata: { user: 'alice' } })
@@ -78,7 +94,10 @@ test('arguments that do not fit a type that the pod knows are refused, and nothi
   const before = await db.sql`select count(*)::int as n from fleet_q.steps`
   const reply = await post(pod.url, '/submit', { type: 'greet', args: { name: 7 } })
   assert.equal(reply.status, 400)
-  assert.deepEqual((reply.body['issues'] as { at: string }[]).map((issue) => issue.at), ['args.name'])
+  assert.deepEqual(
+    (reply.body['issues'] as { at: string }[]).map((issue) => issue.at),
+    ['args.name'],
+  )
   assert.deepEqual(await db.sql`select count(*)::int as n from fleet_q.steps`, before)
 })
 
@@ -96,7 +115,9 @@ test('a batch is stored whole or not at all, in the order of the request', async
   const { step_ids, count } = await client.submitBatch({ steps: [good, good, good] })
   assert.equal(count, 3)
   assert.equal(new Set(step_ids).size, 3)
-  await assert.rejects(client.submitBatch({ steps: [good, { type: 'greet', args: {} }] }), (error) => refused(error, 400, 'validation_error'))
+  await assert.rejects(client.submitBatch({ steps: [good, { type: 'greet', args: {} }] }), (error) =>
+    refused(error, 400, 'validation_error'),
+  )
   for (const id of step_ids) assert.equal((await client.waitFor(id)).status, 'completed')
 })
 
@@ -108,7 +129,12 @@ test('the same idempotency key and body give the first answer again; another bod
   assert.equal(again.status, 200)
   assert.equal(again.headers.get('idempotency-replayed'), 'true')
   assert.equal(again.body['step_id'], first.body['step_id'])
-  const clash = await post(pod.url, '/submit', { type: 'greet', args: { name: 'other' } }, { 'idempotency-key': 'order-7' })
+  const clash = await post(
+    pod.url,
+    '/submit',
+    { type: 'greet', args: { name: 'other' } },
+    { 'idempotency-key': 'order-7' },
+  )
   assert.equal(clash.status, 409)
   assert.equal(clash.body['error_type'], 'conflict')
 })
@@ -118,7 +144,9 @@ test('the idempotency key of a step is the same each time it is asked for', asyn
   const first = await client.getIdempotencyKey({ step_id })
   assert.match(first.idempotency_key, /^idem_[0-9a-z]+_[0-9a-f]{8}$/)
   assert.deepEqual(await client.getIdempotencyKey({ step_id }), first)
-  await assert.rejects(client.getIdempotencyKey({ step_id: 'step_20240101120000_abc12345' }), (error) => refused(error, 404, 'not_found'))
+  await assert.rejects(client.getIdempotencyKey({ step_id: 'step_20240101120000_abc12345' }), (error) =>
+    refused(error, 404, 'not_found'),
+  )
 })
 
 test('an unknown step is 404 in the shape of the seed', async () => {
@@ -147,9 +175,10 @@ test('logs of a handler are kept per attempt and read back', async () => {
     const page = await client.listLogs({ step_id })
     return page.logs.length > 0 && page.logs
   })
-  assert.deepEqual(logs.map(({ attempt, level, message, data }) => ({ attempt, level, message, data })), [
-    { attempt: 1, level: 'info', message: 'greeting', data: { name: 'log' } },
-  ])
+  assert.deepEqual(
+    logs.map(({ attempt, level, message, data }) => ({ attempt, level, message, data })),
+    [{ attempt: 1, level: 'info', message: 'greeting', data: { name: 'log' } }],
+  )
   const { progress } = await client.getStatus({ step_id })
   assert.equal(progress?.percent, 100)
   assert.equal(progress?.message, 'done')
@@ -157,7 +186,9 @@ test('logs of a handler are kept per attempt and read back', async () => {
 
 test('the list is the newest first, filters, and its cursor and Link lead through all pages', async () => {
   const tag = 'paged'
-  const { step_ids } = await client.submitBatch({ steps: Array.from({ length: 5 }, () => ({ type: 'greet', args: { name: 'p' }, tags: [tag] })) })
+  const { step_ids } = await client.submitBatch({
+    steps: Array.from({ length: 5 }, () => ({ type: 'greet', args: { name: 'p' }, tags: [tag] })),
+  })
   const seen: string[] = []
   let cursor: string | undefined
   do {
@@ -185,7 +216,10 @@ test('a paused type is not claimed, why says who paused it and why, and resume l
 
 test('a claimed step is told as running, cancel aborts its handler, and a second cancel is a conflict', async () => {
   const { step_id } = await client.submitStep({ type: 'gated', args: {} })
-  await until('the step to be claimed', async () => (await client.getStatus({ step_id })).status === 'claimed')
+  await until(
+    'the step to be claimed',
+    async () => (await client.getStatus({ step_id })).status === 'claimed',
+  )
   const why = await client.why({ step_id })
   assert.equal(why.running, true)
   assert.match(why.sentence, /It is running: attempt 1 of 4 on pod-/)
@@ -195,7 +229,11 @@ test('a claimed step is told as running, cancel aborts its handler, and a second
   assert.equal(status.status, 'cancelled')
   assert.equal(status.error?.message, 'not needed')
   await assert.rejects(client.cancelStep({ step_id }), (error) => refused(error, 409, 'conflict'))
-  await until('the handler to end', async () => (await client.getHealth()).current_capacity + (await other.getHealth()).current_capacity === 0)
+  await until(
+    'the handler to end',
+    async () =>
+      (await client.getHealth()).current_capacity + (await other.getHealth()).current_capacity === 0,
+  )
 })
 
 test('a cancelled step that is tried again runs', async () => {
@@ -211,19 +249,32 @@ test('a failed step is a dead letter; redriven it runs again, and a letter that 
   const { step_id } = await client.submitStep({ type: 'fatal', args: {} })
   assert.equal((await client.waitFor(step_id)).status, 'failed')
   const { dead_letters } = await client.listDeadLetters({ type: 'fatal' })
-  assert.deepEqual(dead_letters.map((letter) => [letter.step_id, letter.reason]), [[step_id, 'exhausted']])
+  assert.deepEqual(
+    dead_letters.map((letter) => [letter.step_id, letter.reason]),
+    [[step_id, 'exhausted']],
+  )
   await client.redriveDeadLetter({ step_id })
-  await until('it to fail again', async () => (await client.listDeadLetters({ type: 'fatal' })).dead_letters.length === 1)
+  await until(
+    'it to fail again',
+    async () => (await client.listDeadLetters({ type: 'fatal' })).dead_letters.length === 1,
+  )
   const answer = await client.redriveDeadLetters({ filter: { type: 'fatal' }, dry_run: true })
   assert.deepEqual([answer.matched, answer.changed, answer.sample], [1, 0, [step_id]])
   const done = await client.redriveDeadLetters({ filter: { type: 'fatal' } })
   assert.equal(done.changed, 1)
   const healthy = await client.submitStep({ type: 'greet', args: { name: 'well' } })
-  await assert.rejects(client.redriveDeadLetter({ step_id: healthy.step_id }), (error) => refused(error, 404, 'not_found'))
+  await assert.rejects(client.redriveDeadLetter({ step_id: healthy.step_id }), (error) =>
+    refused(error, 404, 'not_found'),
+  )
 })
 
 test('bulk cancel and bulk retry change what fits the filter, and a dry run only counts it', async () => {
-  const batch = Array.from({ length: 7 }, () => ({ type: 'greet', args: { name: 'b' }, tags: ['bulk'], delay_seconds: 3600 }))
+  const batch = Array.from({ length: 7 }, () => ({
+    type: 'greet',
+    args: { name: 'b' },
+    tags: ['bulk'],
+    delay_seconds: 3600,
+  }))
   await client.submitBatch({ steps: batch })
   const filter = { tag: 'bulk' }
   const dry = await client.cancelSteps({ filter, dry_run: true })
@@ -231,10 +282,18 @@ test('bulk cancel and bulk retry change what fits the filter, and a dry run only
   const some = await client.cancelSteps({ filter, limit: 3 })
   assert.deepEqual([some.matched, some.changed, some.more], [3, 3, true])
   assert.equal((await client.cancelSteps({ filter })).changed, 4)
-  assert.equal((await client.retrySteps({ filter: { ...filter, status: 'cancelled' }, dry_run: true })).matched, 7)
+  assert.equal(
+    (await client.retrySteps({ filter: { ...filter, status: 'cancelled' }, dry_run: true })).matched,
+    7,
+  )
   assert.equal((await client.retrySteps({ filter: { ...filter, status: 'cancelled' } })).changed, 7)
-  await until('all to complete', async () => (await client.listSteps({ tag: 'bulk', status: 'completed', limit: 100 })).steps.length === 7)
-  await assert.rejects(client.retrySteps({ filter: { status: 'completed' } }), (error) => refused(error, 400, 'validation_error'))
+  await until(
+    'all to complete',
+    async () => (await client.listSteps({ tag: 'bulk', status: 'completed', limit: 100 })).steps.length === 7,
+  )
+  await assert.rejects(client.retrySteps({ filter: { status: 'completed' } }), (error) =>
+    refused(error, 400, 'validation_error'),
+  )
 })
 
 test('the queue is counted by priority and type, and its counts agree with the trays', async () => {
@@ -259,7 +318,9 @@ test('the queue is counted by priority and type, and its counts agree with the t
 test('a limit is set, listed and taken away', async () => {
   const answer = await client.setLimit({ type: 'greet', max_running: 2, max_running_per_key: 1 })
   assert.match(answer.message, /at most 2 at once and 1 of each key at once/)
-  assert.deepEqual((await client.listLimits()).limits, [{ type: 'greet', max_running: 2, max_running_per_key: 1, running: 0 }])
+  assert.deepEqual((await client.listLimits()).limits, [
+    { type: 'greet', max_running: 2, max_running_per_key: 1, running: 0 },
+  ])
   await client.setLimit({ type: 'greet' })
   assert.deepEqual((await client.listLimits()).limits, [])
 })
@@ -268,17 +329,25 @@ test('the leader is told with its birth, its term and who else could lead', asyn
   const leader = await client.getLeader()
   assert.equal(leader.current_leader, pod.id)
   assert.equal(leader.active_pods, 2)
-  assert.deepEqual(leader.election_details.eligible_pods.map((each) => each.pod_id), [pod.id])
+  assert.deepEqual(
+    leader.election_details.eligible_pods.map((each) => each.pod_id),
+    [pod.id],
+  )
   assert.equal(leader.election_details.term, '1')
 })
 
 test('pods are listed with what they can and carry; one that drains takes nothing until it is told otherwise', async () => {
   const { pods } = await client.listPods()
-  assert.deepEqual(pods.map((each) => each.pod_id), [pod.id, second.id])
+  assert.deepEqual(
+    pods.map((each) => each.pod_id),
+    [pod.id, second.id],
+  )
   assert.deepEqual(pods[0]?.types, ['greet', 'fatal', 'gated'])
   await client.drainPod({ pod_id: second.id })
   await until('the drain to be noticed', async () => (await other.getHealth()).draining)
-  const { step_ids } = await client.submitBatch({ steps: Array.from({ length: 20 }, () => ({ type: 'greet', args: { name: 'd' } })) })
+  const { step_ids } = await client.submitBatch({
+    steps: Array.from({ length: 20 }, () => ({ type: 'greet', args: { name: 'd' } })),
+  })
   for (const id of step_ids) assert.equal((await client.waitFor(id)).claimed_by, pod.id)
   const answer = await client.drainPod({ pod_id: second.id, enabled: false })
   assert.equal(answer.draining, false)
@@ -299,7 +368,10 @@ test('recovery runs on the leader only; others relay, dry runs change nothing, c
   assert.equal(dry.recovery_summary.cycle_id, 'recovery_dry_run')
   const { cycles } = await client.listRecoveryCycles()
   assert.equal(cycles.length, before)
-  assert.deepEqual([...new Set(cycles.map((cycle) => [cycle.pod_id, cycle.forced, cycle.error].join()))], [`${pod.id},true,`])
+  assert.deepEqual(
+    [...new Set(cycles.map((cycle) => [cycle.pod_id, cycle.forced, cycle.error].join()))],
+    [`${pod.id},true,`],
+  )
 })
 
 test('a cycle under way makes another one a conflict', async () => {
@@ -314,7 +386,12 @@ test('openapi.json, the reference and the metrics are served', async () => {
   assert.equal(docs.status, 200)
   assert.match(await docs.text(), /Why is this step not running/)
   const metrics = await (await fetch(`${pod.url}/metrics`)).text()
-  for (const line of [/^fleet_q_pods_live 2$/m, /^fleet_q_steps_settled\{status="completed"\} \d+$/m, /^fleet_q_pod_leading 1$/m]) assert.match(metrics, line)
+  for (const line of [
+    /^fleet_q_pods_live 2$/m,
+    /^fleet_q_steps_settled\{status="completed"\} \d+$/m,
+    /^fleet_q_pod_leading 1$/m,
+  ])
+    assert.match(metrics, line)
 })
 
 test('an unknown path is 404 and a wrong method 405 with Allow', async () => {
@@ -327,5 +404,8 @@ test('an unknown path is 404 and a wrong method 405 with Allow', async () => {
 after(() => gate.open())
 
 test('every operation of the table was called by this file', () => {
-  assert.deepEqual(Object.keys(specs).filter((name) => !called.has(name)), [])
+  assert.deepEqual(
+    Object.keys(specs).filter((name) => !called.has(name)),
+    [],
+  )
 })

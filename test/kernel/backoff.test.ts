@@ -12,10 +12,15 @@ const policy = fc.record<Backoff>({
 
 test('a wait is never negative, never longer than max_ms, and finite for any attempt', () => {
   fc.assert(
-    fc.property(policy, fc.integer({ min: 1, max: 1001 }), fc.double({ min: 0, max: 1, noNaN: true }), (backoff, attempt, chance) => {
-      const ms = backoffMs(backoff, attempt, chance)
-      assert.ok(ms >= 0 && ms <= backoff.max_ms && Number.isFinite(ms), String(ms))
-    }),
+    fc.property(
+      policy,
+      fc.integer({ min: 1, max: 1001 }),
+      fc.double({ min: 0, max: 1, noNaN: true }),
+      (backoff, attempt, chance) => {
+        const ms = backoffMs(backoff, attempt, chance)
+        assert.ok(ms >= 0 && ms <= backoff.max_ms && Number.isFinite(ms), String(ms))
+      },
+    ),
   )
 })
 

@@ -41,7 +41,10 @@ test('a failure reaches every caller of its batch and nobody else', async () => 
   const answers = Promise.allSettled([ask(1), ask(2), ask(3)])
   await go(0)
   await go(1, new Error('away'))
-  assert.deepEqual((await answers).map(({ status }) => status), ['fulfilled', 'rejected', 'rejected'])
+  assert.deepEqual(
+    (await answers).map(({ status }) => status),
+    ['fulfilled', 'rejected', 'rejected'],
+  )
   const later = ask(4)
   await go(2)
   assert.equal(await later, 40)
@@ -58,5 +61,8 @@ test('a failure that may be one caller’s own is found out one by one', async (
     alone: () => true,
   })
   const results = await Promise.allSettled([ask(1), ask(2), ask(3)])
-  assert.deepEqual(results.map(({ status }) => status), ['fulfilled', 'rejected', 'fulfilled'])
+  assert.deepEqual(
+    results.map(({ status }) => status),
+    ['fulfilled', 'rejected', 'fulfilled'],
+  )
 })

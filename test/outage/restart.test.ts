@@ -118,8 +118,10 @@ test('Postgres is away for longer than a pod may be silent: handlers let go, nob
   await server.start()
   await allReady()
   await until('the step that was let go to run again', async () => {
-    const attempts = (await status(long))['attempts'] as { ended: string | null }[]
-    return attempts.some(({ ended }) => ended === 'released') && (await status(long))['tray'] === 'claimed'
+    const { tray, attempts } = await status(long)
+    return (
+      tray === 'claimed' && (attempts as { ended: string | null }[]).some(({ ended }) => ended === 'released')
+    )
   })
   assert.equal((await status(long))['retry_count'], 0, 'the outage cost it an attempt')
   await until('the other to complete', async () => (await status(short))['status'] === 'completed')

@@ -12,6 +12,7 @@ import {
   heldBy,
   leaderOf,
   lives,
+  outcomesSoFar,
   startPods,
   startsFile,
   submitMany,
@@ -87,5 +88,56 @@ test('a leader that is killed in the middle of a cycle loses nothing: the next l
   )
   assert.ok(cycles.every((cycle) => cycle.finished_at !== null))
   await assertSound(sql)
+  await endPods(heir)
+})
+
+test('a leader that is killed before it could say what it put back: the next one says it', async (t) => {
+  const { url, sql } = await testDatabase()
+  // Between what a cycle put back and the call to the others lies its report: here it takes a while to write.
+  await sql.unsafe(`
+    create function public.dawdle() returns trigger language plpgsql as 'begin perform pg_sleep(3); return new; end';
+    create trigger dawdle before update on fleet_q.recovery_cycles for each row
+      when (new.requeued > 0) execute function public.dawdle();`)
+  const file = startsFile()
+  const pods = await startPods(url, 3)
+  const { pod: leaderId } = await leaderOf(sql)
+  const leader = pods.find((pod) => pod.id === leaderId)
+  const [victim, heir] = pods.filter((pod) => pod.id !== leaderId)
+  assert.ok(leader && victim && heir)
+  // It holds nothing that the heir would have to put back itself.
+  assert.equal((await post(leader.url, `/admin/pods/${leader.id}/drain`, {})).status, 200)
+  await submitMany(heir, 5000, (n) => ({ type: 'polite', args: { file: file.path, ms: 50, n } }))
+  // Far into its backlog a pod no longer looks at where the lane begins, which is where orphans are put.
+  await until('some hundred to be done', async () => (await outcomesSoFar(sql)) > 300)
+
+  const orphans = await until('a pod to be killed with steps in its hands', async () => {
+    victim.signal('SIGSTOP')
+    const held = await heldBy(sql, victim)
+    if (held.length === 0) {
+      victim.signal('SIGCONT')
+      return undefined
+    }
+    victim.signal('SIGKILL')
+    return held
+  })
+  await until('its steps to be put back, and nobody to know it', async () => {
+    const [row] = await sql`
+      select 1 from pg_stat_activity where datname = current_database() and wait_event = 'PgSleep'`
+    return row
+  })
+  leader.signal('SIGKILL')
+  await until('the heir to lead', async () => (await leaderOf(sql)).pod === heir.id)
+  const leadsAt = performance.now()
+  // Its own next look at the beginning of the lane is some 20 s away.
+  await until(
+    'the orphans to be done, and not the backlog',
+    async () => (await lives(sql, orphans)).every((life) => life.status === 'completed'),
+    5000,
+  )
+  const [row] = await sql<{ n: number }[]>`select count(*)::int as n from fleet_q.ready`
+  assert.ok(row && row.n > 1000, 'they did not wait for their turn')
+  t.diagnostic(
+    `${orphans.length} orphans done ${Math.round(performance.now() - leadsAt)} ms after the heir leads, before ${row.n} others`,
+  )
   await endPods(heir)
 })

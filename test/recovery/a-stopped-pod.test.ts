@@ -79,7 +79,13 @@ test('steps longer than the grace period are given back, and run elsewhere at on
   // One that does not listen: its pod gives it back all the same.
   await submitMany(leaving, 1, long('deaf'))
   await until('all to run', () => file.starts().length === 6)
-  const heir = await startPod(url, PATIENT)
+  // Nor by its heartbeat, at which it looks around as well.
+  const heir = await startPod(url, {
+    ...PATIENT,
+    FLEET_Q_HEARTBEAT_SECONDS: '60',
+    FLEET_Q_DEAD_AFTER_SECONDS: '180',
+    FLEET_Q_STALL_SECONDS: '180',
+  })
 
   const askedAt = performance.now()
   leaving.signal('SIGTERM')
@@ -208,9 +214,8 @@ test('a pod that is asked to end while it starts ends, and holds nothing up', as
       ...FAST,
     },
   })
-  const exited = new Promise<string>((resolve) =>
-    child.once('exit', (code, signal) => resolve(String(code ?? signal))),
-  )
+  let how: string | undefined
+  child.once('exit', (code, signal) => (how = String(code ?? signal)))
   atEnd(() => void child.kill('SIGKILL'))
   const id = await until('it to be registered', async () => {
     const [row] = await sql<{ public_id: string }[]>`
@@ -218,8 +223,8 @@ test('a pod that is asked to end while it starts ends, and holds nothing up', as
     return row?.public_id
   })
   child.kill('SIGTERM')
-  const how = await exited
-  assert.ok(['0', 'SIGTERM'].includes(how), `it ended with ${how}`)
+  const ended = await until('it to end', () => how)
+  assert.ok(['0', 'SIGTERM'].includes(ended), `it ended with ${ended}`)
   const ids = await submitMany(heir, 12, (n) => ({ type: 'polite', args: { file: file.path, ms: 10, n } }))
   await until('it not to count as living', async () => (await podRow(sql, { id })).status !== 'live')
   await allSettled(sql)

@@ -119,23 +119,36 @@ test('answers of a dead pod that meet the cycles of two leaders: each step has i
 
   const pod = handleOn(url, 'late')
   let refused = 0
-  /** Half of a claim while it goes on, then the rest, with which it ends. */
-  async function answer({ id, step_ids }: (typeof claims)[number]) {
-    const reports = step_ids.map((stepId, i) => reportOf(id, stepId, i % 2 === 0 ? 'completed' : 'failed'))
-    for (const [some, ended] of [
-      [reports.slice(0, 2), []],
-      [reports.slice(2), [id]],
-    ] as const) {
-      const late = await pod.run((sql) => settle(sql, dead, [...some], [...ended]))
-      refused += late.length
+  async function answer(reports: Report[], ended: string[]) {
+    const late = await pod.run((sql) => settle(sql, dead, reports, ended))
+    refused += late.length
+  }
+  const shuffled = () => claims.toSorted(() => Math.random() - 0.5)
+  const reportsOf = ({ id, step_ids }: (typeof claims)[number]) =>
+    step_ids.map((stepId, i) => reportOf(id, stepId, i % 2 === 0 ? 'completed' : 'failed'))
+  const half = (claim: (typeof claims)[number]) => answer(reportsOf(claim).slice(0, 2), [])
+  const rest = (claim: (typeof claims)[number]) => answer(reportsOf(claim).slice(2), [claim.id])
+  async function each(
+    queue: (typeof claims)[number][],
+    work: (claim: (typeof claims)[number]) => Promise<void>,
+  ) {
+    const worker = async () => {
+      for (let claim = queue.pop(); claim; claim = queue.pop()) await work(claim)
     }
+    await Promise.all([worker(), worker(), worker()])
   }
-  const queue = claims.toSorted(() => Math.random() - 0.5)
-  async function answerOneByOne() {
-    for (let claim = queue.pop(); claim; claim = queue.pop()) await answer(claim)
-  }
-  const answered = Promise.all([answerOneByOne(), answerOneByOne(), answerOneByOne()])
-  await until('a third to be answered', () => queue.length < 400)
+  // Most claims are half answered, some not at all, and some have ended.
+  const begun = shuffled()
+  const untouched = begun.splice(0, 100)
+  await each([...begun], half)
+  const answered = each([...begun, ...untouched], async (claim) => {
+    if (untouched.includes(claim)) await half(claim)
+    await rest(claim)
+  })
+  await until('some claims to end', async () => {
+    const [row] = await sql<{ n: number }[]>`select count(*)::int as n from fleet_q.claims`
+    return row && row.n < 500
+  })
   // The moment from which on the two leaders and the pod itself are at odds.
   await sql`update fleet_q.pods set status = 'dead', ended_at = fleet_q.clock(), ended_why = 'made so' where id = ${dead}`
   const cycles = [

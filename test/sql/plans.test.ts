@@ -19,7 +19,7 @@ import { forgetSettled } from '../../src/step/retention.sql.ts'
 import { insertSteps, takeUniqueKey } from '../../src/step/submit.sql.ts'
 import { createMarks } from '../../src/worker/marks.ts'
 import { BIG_TABLES, fillTrays, stopAutovacuum } from '../support/backlog.ts'
-import { testDatabase, type TestDatabase } from '../support/database.ts'
+import { testDatabase } from '../support/database.ts'
 import {
   createExplainer,
   indexesOf,
@@ -224,31 +224,33 @@ const faultsBehindPooler = (plan: PlanNode, name: string): string[] =>
       : []
   })
 
+const db = await testDatabase()
+const queue = await testDatabase()
+
 describe('every hot statement finds its rows by index, whatever the statistics say', () => {
   const found = new Map<string, string[]>()
   let entrances: Entrances
 
   before(async () => {
-    const db = await testDatabase()
     const indexes = await db.sql<{ index: string; entrance: string }[]>`
       select pg_index.indexrelid::regclass::text as index, attname as entrance from pg_index
       join pg_attribute on attrelid = indrelid and attnum = indkey[0]
       where indrelid in (select oid from pg_class where relnamespace = 'fleet_q'::regnamespace)`
     entrances = new Map(indexes.map(({ index, entrance }) => [index.replace('fleet_q.', ''), entrance]))
     await stopAutovacuum(db.sql)
-    await explainAll(db, 'on empty tables')
+    await explainAll('on empty tables')
     await db.sql.unsafe('vacuum analyze')
-    await explainAll(db, 'on empty tables whose statistics say so')
+    await explainAll('on empty tables whose statistics say so')
     await fillTrays(db.sql, 100_000)
-    await explainAll(db, 'with 300,000 steps and the statistics of nothing')
-    await explainAll(db, 'with 300,000 steps, behind a pooler', true)
-    await bloat(db)
-    await explainAll(db, 'with bloated trays')
-    await explainAll(db, 'with bloated trays, behind a pooler', true)
+    await explainAll('with 300,000 steps and the statistics of nothing')
+    await explainAll('with 300,000 steps, behind a pooler', true)
+    await bloat()
+    await explainAll('with bloated trays')
+    await explainAll('with bloated trays, behind a pooler', true)
   })
 
   /** The generic plan is what pods run; the other kind must not be worse, should a session allow it. */
-  async function explainAll(db: TestDatabase, when: string, pooler = false) {
+  async function explainAll(when: string, pooler = false) {
     const explainer = await createExplainer(db.url, pooler)
     for (const [name, hot] of Object.entries(HOT))
       for (const cache of pooler ? PLANNED_ANEW : BOTH) {
@@ -260,7 +262,8 @@ describe('every hot statement finds its rows by index, whatever the statistics s
   }
 
   /** Three quarters of what each tray has on its pages is dead, and nobody has told the planner. */
-  async function bloat({ sql }: TestDatabase) {
+  async function bloat() {
+    const { sql } = db
     await sql`delete from fleet_q.ready where step_id % 4 > 0`
     await sql`delete from fleet_q.later where step_id % 4 > 0`
     await sql`
@@ -275,18 +278,15 @@ describe('every hot statement finds its rows by index, whatever the statistics s
 })
 
 describe('behind a held-back xmin horizon', () => {
-  let db: TestDatabase
-  let session: postgres.Sql
+  const session = postgres(queue.url, { max: 1, onnotice: () => {} })
   let horizon: { release(): Promise<void> }
   let podId: string
 
   before(async () => {
-    db = await testDatabase()
-    await stopAutovacuum(db.sql)
-    podId = await addPod(db.sql)
-    await addSteps(db.sql, await addLane(db.sql), 100_000)
-    session = postgres(db.url, { max: 1, onnotice: () => {} })
-    horizon = await holdHorizon(db)
+    await stopAutovacuum(queue.sql)
+    podId = await addPod(queue.sql)
+    await addSteps(queue.sql, await addLane(queue.sql), 100_000)
+    horizon = await holdHorizon(queue.url)
   })
   after(async () => {
     await horizon.release()
@@ -344,8 +344,8 @@ describe('behind a held-back xmin horizon', () => {
 })
 
 /** Somebody's long snapshot: a report, a dump, a forgotten psql. */
-async function holdHorizon(db: TestDatabase) {
-  const holder = postgres(db.url, { max: 1, onnotice: () => {} })
+async function holdHorizon(url: string) {
+  const holder = postgres(url, { max: 1, onnotice: () => {} })
   let release: () => void = () => {}
   const released = new Promise<void>((resolve) => {
     release = resolve

@@ -10,7 +10,9 @@ import { until } from '../support/until.ts'
 const db = await testDatabase()
 const pod = await startTestPod(db.url, [
   defineStep('double', { input: z.object({ n: z.number() }) }, ({ n }) => ({ doubled: n * 2 })),
-  defineStep('once-more', {}, (_, ctx) => (ctx.attempt === 1 ? retry(0, 'not yet') : { attempt: ctx.attempt })),
+  defineStep('once-more', {}, (_, ctx) =>
+    ctx.attempt === 1 ? retry(0, 'not yet') : { attempt: ctx.attempt },
+  ),
   defineStep('breaks', { backoff: { strategy: 'fixed', base_ms: 1, jitter: 0 } }, () => {
     throw new TypeError('no luck')
   }),

@@ -31,7 +31,11 @@ const steps = [
   defineStep('free', {}, () => 'free'),
   defineStep('held', {}, () => gate),
 ]
-const pods = [await startTestPod(db.url, steps), await startTestPod(db.url, steps), await startTestPod(db.url, steps)]
+const pods = [
+  await startTestPod(db.url, steps),
+  await startTestPod(db.url, steps),
+  await startTestPod(db.url, steps),
+]
 const client = createClient({ baseUrl: pods[0]?.url ?? '' })
 
 const allDone = (type: string, count: number) =>
@@ -52,7 +56,12 @@ test('three pods never run more of a type than its limit, and all of it gets don
 
 test('a limit per key holds for each key by itself', async () => {
   await client.setLimit({ type: 'per-key', max_running_per_key: 1 })
-  const batch = Array.from({ length: 60 }, (_, i) => ({ type: 'per-key', args: {}, key: `k${i % 4}`, tags: [`k${i % 4}`] }))
+  const batch = Array.from({ length: 60 }, (_, i) => ({
+    type: 'per-key',
+    args: {},
+    key: `k${i % 4}`,
+    tags: [`k${i % 4}`],
+  }))
   await client.submitBatch({ steps: batch })
   await allDone('per-key', 60)
   for (const key of ['k0', 'k1', 'k2', 'k3']) assert.equal(seen.most.get(key), 1)
@@ -61,13 +70,19 @@ test('a limit per key holds for each key by itself', async () => {
 test('a step whose limit is reached is told so, with who holds it, and other types are not held up', async () => {
   await client.setLimit({ type: 'held', max_running: 1 })
   const first = await client.submitStep({ type: 'held', args: {} })
-  await until('the first to be claimed', async () => (await client.getStatus({ step_id: first.step_id })).status === 'claimed')
+  await until(
+    'the first to be claimed',
+    async () => (await client.getStatus({ step_id: first.step_id })).status === 'claimed',
+  )
   const second = await client.submitStep({ type: 'held', args: {} })
   const why = await client.why({ step_id: second.step_id })
   assert.equal(why.reason, 'limit_reached')
   assert.ok(why.sentence.includes(first.step_id), why.sentence)
   const { limits } = await client.listLimits()
-  assert.deepEqual(limits.find((limit) => limit.type === 'held'), { type: 'held', max_running: 1, max_running_per_key: null, running: 1 })
+  assert.deepEqual(
+    limits.find((limit) => limit.type === 'held'),
+    { type: 'held', max_running: 1, max_running_per_key: null, running: 1 },
+  )
   const { step_id } = await client.submitStep({ type: 'free', args: {} })
   assert.equal((await client.waitFor(step_id)).status, 'completed')
   openGate()

@@ -16,11 +16,17 @@ export interface TestDatabase {
 let count = 0
 
 /** A database of this test file alone, migrated; gone when the file ends. `empty`: not migrated. */
-export async function testDatabase(options: { empty?: boolean; serverUrl?: string } = {}): Promise<TestDatabase> {
+export async function testDatabase(
+  options: { empty?: boolean; serverUrl?: string } = {},
+): Promise<TestDatabase> {
   const server = options.serverUrl ?? process.env['TEST_DATABASE_URL']
   if (!server) throw new Error('run tests by `npm test`, or set TEST_DATABASE_URL')
   const shared = options.serverUrl ? undefined : process.env['TEST_TEMPLATE']
-  const template = options.empty ? undefined : shared ? { name: shared, drop: undefined } : await createTemplate(server)
+  const template = options.empty
+    ? undefined
+    : shared
+      ? { name: shared, drop: undefined }
+      : await createTemplate(server)
   const name = `fleet_q_${process.pid}_${count++}_${Math.random().toString(36).slice(2, 8)}`
   const admin = postgres(server, { max: 1, onnotice: () => {} })
   await retry(() => admin.unsafe(`create database ${name} ${template ? `template ${template.name}` : ''}`))

@@ -1,6 +1,5 @@
 import postgres from 'postgres'
 import { connect, type Sql } from '../../src/db/connect.ts'
-import { atEnd } from './cleanup.ts'
 
 /** What EXPLAIN (FORMAT JSON) says of a node; the fields that tests read. */
 export interface PlanNode {
@@ -44,19 +43,19 @@ export async function createExplainer(url: string, pooler = false): Promise<Expl
       sent = parameters
     },
   })
-  const end = () => session.end({ timeout: 1 })
-  atEnd(end)
 
   return {
-    end,
+    end: () => session.end({ timeout: 1 }),
     async explain(statement, cache) {
       // What ISql promises of a query is less than what the driver gives.
       const query = statement(session) as postgres.PendingQuery<postgres.Row[]>
       const { name } = await query.describe()
       const values = sent.length === 0 ? '' : `(${sent.map(literal).join(', ')})`
       await session.unsafe(`set plan_cache_mode = ${cache}`)
-      const [row] = await session.unsafe(`explain (format json) execute "${name}" ${values}`)
-      const [told] = row?.['QUERY PLAN'] as { Plan: PlanNode }[]
+      const [row] = await session.unsafe<{ 'QUERY PLAN': { Plan: PlanNode }[] }[]>(
+        `explain (format json) execute "${name}" ${values}`,
+      )
+      const [told] = row?.['QUERY PLAN'] ?? []
       if (!told) throw new Error('EXPLAIN told nothing')
       return told.Plan
     },

@@ -7,3 +7,4 @@ import { SETTINGS_PAGE, settingsPage } from './settings-page.ts'
 writeFileSync('openapi.json', `${JSON.stringify(openApiDocument(VERSION), null, 2)}\n`)
 writeFileSync(SETTINGS_PAGE, settingsPage())
 process.stdout.write(`openapi.json and ${SETTINGS_PAGE} written\n`)
+await import('./generate-schema.ts')

@@ -68,7 +68,10 @@ export async function startPodProcess(
   const saw = (words: string | RegExp, limitMs = 20_000) =>
     until(
       `the pod printing ${String(words)}; it printed:\n${output.slice(-3000)}`,
-      () => output.split('\n').find((line) => (typeof words === 'string' ? line.includes(words) : words.test(line))),
+      () =>
+        output
+          .split('\n')
+          .find((line) => (typeof words === 'string' ? line.includes(words) : words.test(line))),
       limitMs,
     )
 

@@ -25,10 +25,17 @@ const step = (over: Partial<ClaimedStep> = {}): ClaimedStep => ({
   expired: false,
   ...over,
 })
-const report = (ending: Ending, over: Partial<ClaimedStep> = {}) => reportOf(step(over), undefined, ending, 5, 0)
+const report = (ending: Ending, over: Partial<ClaimedStep> = {}) =>
+  reportOf(step(over), undefined, ending, 5, 0)
 
 test('what a handler returns is the result, undefined is null', () => {
-  assert.deepEqual([report({ kind: 'returned', value: { a: 1 } }).result, report({ kind: 'returned', value: undefined }).result], ['{"a":1}', null])
+  assert.deepEqual(
+    [
+      report({ kind: 'returned', value: { a: 1 } }).result,
+      report({ kind: 'returned', value: undefined }).result,
+    ],
+    ['{"a":1}', null],
+  )
   assert.equal(report({ kind: 'returned', value: 1 }).outcome, 'completed')
 })
 
@@ -39,17 +46,25 @@ test('whatever happens, a step has no more than max_retries + 1 attempts', () =>
     fc.constant<Ending>({ kind: 'returned', value: retry(0) }),
   )
   fc.assert(
-    fc.property(endings, fc.integer({ min: 0, max: 10 }), fc.integer({ min: 1, max: 20 }), (ending, max_retries, attempt) => {
-      const { outcome, nextAttempt } = report(ending, { max_retries, attempt })
-      assert.equal(outcome === 'failed', attempt > max_retries)
-      assert.equal(nextAttempt, attempt > max_retries ? null : attempt + 1)
-    }),
+    fc.property(
+      endings,
+      fc.integer({ min: 0, max: 10 }),
+      fc.integer({ min: 1, max: 20 }),
+      (ending, max_retries, attempt) => {
+        const { outcome, nextAttempt } = report(ending, { max_retries, attempt })
+        assert.equal(outcome === 'failed', attempt > max_retries)
+        assert.equal(nextAttempt, attempt > max_retries ? null : attempt + 1)
+      },
+    ),
   )
 })
 
 test('snooze and release come back as the same attempt; an error that says so is not retried', () => {
   const snoozed = report({ kind: 'returned', value: snooze(5000, 'too early') })
-  assert.deepEqual([snoozed.ended, snoozed.delayMs, snoozed.nextAttempt, snoozed.outcome], ['snoozed', 5000, 1, null])
+  assert.deepEqual(
+    [snoozed.ended, snoozed.delayMs, snoozed.nextAttempt, snoozed.outcome],
+    ['snoozed', 5000, 1, null],
+  )
   const released = report({ kind: 'released', why: 'shutdown' }, { attempt: 4 })
   assert.deepEqual([released.ended, released.nextAttempt, released.outcome], ['released', 4, null])
   assert.equal(report({ kind: 'threw', error: new NonRetryableError('never') }).outcome, 'failed')
@@ -80,5 +95,8 @@ test('NUL and halves of surrogate pairs, which jsonb refuses, never reach the da
       assert.doesNotMatch(text, /(^|[^\\])(\\\\)*\\ud[89a-f]/i)
     }),
   )
-  assert.equal(json({ 'a\0': ['b\uD800', new Date(0)] }), '{"a\uFFFD":["b\uFFFD","1970-01-01T00:00:00.000Z"]}')
+  assert.equal(
+    json({ 'a\0': ['b\uD800', new Date(0)] }),
+    '{"a\uFFFD":["b\uFFFD","1970-01-01T00:00:00.000Z"]}',
+  )
 })

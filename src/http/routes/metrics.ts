@@ -45,7 +45,11 @@ function ownSamples(door: Door): Sample[] {
 
 const fleetSamples = (door: Door): Promise<Sample[]> =>
   door.database.run(async (sql) => {
-    const [lanes, [outcomes], [slots]] = await Promise.all([countLanes(sql), countOutcomes(sql), sumSlots(sql)])
+    const [lanes, [outcomes], [slots]] = await Promise.all([
+      countLanes(sql),
+      countOutcomes(sql),
+      sumSlots(sql),
+    ])
     const types = new Map<string, { ready: number; later: number }>()
     for (const lane of lanes) {
       const sum = types.get(lane.type) ?? { ready: 0, later: 0 }
@@ -76,7 +80,12 @@ const fleetSamples = (door: Door): Promise<Sample[]> =>
     ]
   })
 
-const gauge = (name: string, help: string, value: number): Sample => ({ name, help, type: 'gauge', rows: [{ value }] })
+const gauge = (name: string, help: string, value: number): Sample => ({
+  name,
+  help,
+  type: 'gauge',
+  rows: [{ value }],
+})
 
 const textOf = ({ name, help, type, rows }: Sample) =>
   `# HELP ${name} ${help}\n# TYPE ${name} ${type}\n${rows.map(({ labels, value }) => `${name}${labelsOf(labels)} ${value}\n`).join('')}`
@@ -84,6 +93,9 @@ const textOf = ({ name, help, type, rows }: Sample) =>
 const labelsOf = (labels: Record<string, string> | undefined) =>
   labels
     ? `{${Object.entries(labels)
-        .map(([label, value]) => `${label}="${value.replaceAll('\\', '\\\\').replaceAll('"', '\\"').replaceAll('\n', '\\n')}"`)
+        .map(
+          ([label, value]) =>
+            `${label}="${value.replaceAll('\\', '\\\\').replaceAll('"', '\\"').replaceAll('\n', '\\n')}"`,
+        )
         .join(',')}}`
     : ''

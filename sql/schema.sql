@@ -1,0 +1,354 @@
+-- The whole schema as the migrations leave it, for reading: nothing is created from this page.
+-- Made by test/support/generate-schema.ts; test/sql/migrations.test.ts keeps it equal to the migrations.
+-- What each part is for stands in README.md, and why it is so beside its definition in migrations/.
+
+create type fleet_q.attempt_end as enum ('failed', 'timeout', 'pod_died', 'retried', 'snoozed', 'released');
+
+create type fleet_q.dead_letter_reason as enum ('dead_pod', 'timeout', 'poison', 'exhausted');
+
+create type fleet_q.later_why as enum ('delay', 'retry', 'snooze', 'spread');
+
+create type fleet_q.outcome_status as enum ('completed', 'failed', 'cancelled', 'skipped');
+
+create type fleet_q.pod_status as enum ('live', 'draining', 'dead', 'gone');
+
+create sequence fleet_q.positions as bigint;
+
+create sequence fleet_q.step_ids as bigint;
+
+create table fleet_q.attempts (
+  step_id bigint not null,
+  claim_id bigint not null,
+  attempt smallint not null,
+  pod_id bigint not null,
+  ended fleet_q.attempt_end not null,
+  started_at timestamptz not null,
+  ended_at timestamptz not null default fleet_q.clock(),
+  error jsonb,
+  primary key (step_id, claim_id),
+  check (attempt > 0)
+);
+
+create table fleet_q.claims (
+  id bigint not null generated always as identity,
+  pod_id bigint not null,
+  taken_at timestamptz not null default fleet_q.clock(),
+  step_ids bigint[] not null,
+  attempts smallint[] not null,
+  primary key (id),
+  foreign key (pod_id) references fleet_q.pods(id),
+  check (cardinality(step_ids) > 0 and cardinality(step_ids) = cardinality(attempts))
+) with (
+  autovacuum_vacuum_scale_factor = 0,
+  autovacuum_vacuum_threshold = 1000,
+  autovacuum_vacuum_cost_delay = 0,
+  vacuum_truncate = off
+);
+create index claims_pod on fleet_q.claims (pod_id);
+
+create table fleet_q.dead_letters (
+  step_id bigint not null,
+  reason fleet_q.dead_letter_reason not null,
+  at timestamptz not null default fleet_q.clock(),
+  primary key (step_id),
+  foreign key (step_id) references fleet_q.outcomes(step_id) on delete cascade
+);
+create index dead_letters_at on fleet_q.dead_letters (at);
+
+create table fleet_q.idempotency_keys (
+  key text not null,
+  body_hash bytea not null,
+  step_ids bigint[] not null,
+  created_at timestamptz not null default fleet_q.clock(),
+  primary key (key),
+  check (length(key) >= 1 and length(key) <= 255)
+);
+create index idempotency_keys_created on fleet_q.idempotency_keys (created_at);
+
+create table fleet_q.lanes (
+  id integer not null generated always as identity,
+  type text not null,
+  priority smallint not null,
+  key text not null default '',
+  primary key (id),
+  unique (type, priority, key),
+  check (length(key) <= 200),
+  check (length(type) >= 1 and length(type) <= 200),
+  check (priority >= '-1000' and priority <= 1000)
+);
+
+create table fleet_q.later (
+  step_id bigint not null,
+  lane_id integer not null,
+  due_at timestamptz not null,
+  attempt smallint not null,
+  why fleet_q.later_why not null,
+  primary key (step_id),
+  check (attempt > 0)
+) with (
+  autovacuum_vacuum_scale_factor = 0.02,
+  autovacuum_vacuum_threshold = 1000,
+  autovacuum_vacuum_cost_delay = 0,
+  vacuum_truncate = off
+);
+create index later_due on fleet_q.later (due_at);
+
+create table fleet_q.leader_terms (
+  term bigint not null generated always as identity,
+  pod_id bigint not null,
+  began_at timestamptz not null default fleet_q.clock(),
+  began_why text not null,
+  proved_at timestamptz not null default fleet_q.clock(),
+  ended_at timestamptz,
+  ended_why text,
+  primary key (term),
+  foreign key (pod_id) references fleet_q.pods(id),
+  check ((ended_at is null) = (ended_why is null))
+) with (
+  fillfactor = 50
+);
+create index leader_terms_pod on fleet_q.leader_terms (pod_id);
+create unique index leader_terms_open on fleet_q.leader_terms ((true)) where ended_at is null;
+
+create table fleet_q.limits (
+  type text not null,
+  max_running integer,
+  max_running_per_key integer,
+  primary key (type),
+  check (max_running >= 0),
+  check (max_running is not null or max_running_per_key is not null),
+  check (max_running_per_key >= 0)
+);
+
+create table fleet_q.logs (
+  step_id bigint not null,
+  claim_id bigint not null,
+  line integer not null,
+  attempt smallint not null,
+  at timestamptz not null default fleet_q.clock(),
+  level text not null,
+  message text not null,
+  data jsonb,
+  primary key (step_id, claim_id, line),
+  check (length(message) <= 16384),
+  check (level = any (array['debug', 'info', 'warn', 'error']))
+);
+
+create table fleet_q.migrations (
+  version integer not null,
+  name text not null,
+  applied_at timestamptz not null default now(),
+  primary key (version)
+);
+
+create table fleet_q.outcomes (
+  step_id bigint not null,
+  status fleet_q.outcome_status not null,
+  attempt smallint not null,
+  claim_id bigint,
+  pod_id bigint,
+  started_at timestamptz,
+  settled_at timestamptz not null default fleet_q.clock(),
+  result jsonb,
+  error jsonb,
+  primary key (step_id),
+  check ((claim_id is null) = (pod_id is null)),
+  check (attempt >= 0),
+  check (status <> 'completed' or claim_id is not null)
+);
+create index outcomes_not_completed on fleet_q.outcomes (status, step_id) where status <> 'completed';
+
+create table fleet_q.pauses (
+  id bigint not null generated always as identity,
+  type text,
+  key text,
+  paused_at timestamptz not null default fleet_q.clock(),
+  until timestamptz,
+  reason text,
+  primary key (id),
+  check (type is not null or key is not null)
+);
+create unique index pauses_what on fleet_q.pauses (coalesce(type, ''), coalesce(key, ''));
+
+create table fleet_q.pods (
+  id bigint not null generated always as identity,
+  public_id text not null,
+  name text not null,
+  status fleet_q.pod_status not null default 'live',
+  version text not null,
+  types text[] not null,
+  capacity integer not null,
+  dead_after_ms integer not null,
+  leader_eligible boolean not null,
+  born_at timestamptz not null default fleet_q.clock(),
+  beat_at timestamptz not null default fleet_q.clock(),
+  resumed_at timestamptz,
+  running integer not null default 0,
+  stuck integer not null default 0,
+  refused bigint not null default 0,
+  drain_wanted boolean not null default false,
+  benched_until timestamptz,
+  ended_at timestamptz,
+  ended_why text,
+  primary key (id),
+  unique (public_id),
+  check ((status = any (array['dead', 'gone'])) = (ended_at is not null)),
+  check (capacity > 0),
+  check (dead_after_ms > 0)
+) with (
+  fillfactor = 50,
+  autovacuum_vacuum_scale_factor = 0,
+  autovacuum_vacuum_threshold = 200
+);
+
+create table fleet_q.progress (
+  step_id bigint not null,
+  claim_id bigint not null,
+  percent real not null,
+  message text,
+  at timestamptz not null default fleet_q.clock(),
+  primary key (step_id),
+  check (length(message) <= 1000),
+  check (percent >= 0::float8 and percent <= 100::float8)
+) with (
+  fillfactor = 70
+);
+
+create table fleet_q.ready (
+  lane_id integer not null,
+  position bigint not null default nextval('fleet_q.positions'::regclass),
+  step_id bigint not null,
+  attempt smallint not null,
+  check (attempt > 0)
+) with (
+  autovacuum_vacuum_scale_factor = 0.02,
+  autovacuum_vacuum_threshold = 2000,
+  autovacuum_vacuum_insert_scale_factor = 0.5,
+  autovacuum_vacuum_cost_delay = 0,
+  autovacuum_analyze_scale_factor = 0.2,
+  autovacuum_analyze_threshold = 5000,
+  vacuum_truncate = off
+);
+create index ready_lane_position on fleet_q.ready (lane_id, "position");
+
+create table fleet_q.recovery_cycles (
+  id bigint not null generated always as identity,
+  pod_id bigint not null,
+  term bigint,
+  forced boolean not null default false,
+  started_at timestamptz not null default fleet_q.clock(),
+  finished_at timestamptz,
+  duration_ms integer,
+  dead_pods text[] not null default '{}',
+  orphaned integer not null default 0,
+  requeued integer not null default 0,
+  terminal integer not null default 0,
+  requeued_steps text[] not null default '{}',
+  terminal_steps text[] not null default '{}',
+  error text,
+  primary key (id),
+  foreign key (pod_id) references fleet_q.pods(id)
+);
+create index recovery_cycles_pod on fleet_q.recovery_cycles (pod_id);
+create unique index recovery_cycles_running on fleet_q.recovery_cycles ((true)) where finished_at is null;
+
+create table fleet_q.recovery_requests (
+  id bigint not null generated always as identity,
+  asked_by text not null,
+  options jsonb not null,
+  asked_at timestamptz not null default fleet_q.clock(),
+  answered_at timestamptz,
+  answer jsonb,
+  primary key (id),
+  check ((answered_at is null) = (answer is null))
+);
+
+create table fleet_q.redrives (
+  id bigint not null generated always as identity,
+  step_id bigint not null,
+  at timestamptz not null default fleet_q.clock(),
+  status fleet_q.outcome_status not null,
+  attempt smallint not null,
+  reason fleet_q.dead_letter_reason,
+  error jsonb,
+  primary key (id)
+);
+create index redrives_step on fleet_q.redrives (step_id);
+
+create table fleet_q.steps (
+  id bigint not null default nextval('fleet_q.step_ids'::regclass),
+  salt bigint not null,
+  lane_id integer not null,
+  max_retries smallint not null,
+  timeout_ms integer,
+  created_at timestamptz not null default fleet_q.clock(),
+  run_at timestamptz,
+  expires_at timestamptz,
+  args jsonb not null,
+  metadata jsonb,
+  retry jsonb,
+  tags text[],
+  primary key (id),
+  check (expires_at >= '1970-01-01 00:00:00+00' and expires_at <= '9999-12-31 23:59:59.999+00'),
+  check (jsonb_typeof(args) = 'object'),
+  check (jsonb_typeof(metadata) = 'object'),
+  check (jsonb_typeof(retry) = 'object'),
+  check (max_retries >= 0 and max_retries <= 1000),
+  check (run_at >= '1970-01-01 00:00:00+00' and run_at <= '9999-12-31 23:59:59.999+00'),
+  check (salt >= 0 and salt <= '1152921504606846975'),
+  check (timeout_ms > 0)
+);
+
+create table fleet_q.unique_keys (
+  key text not null,
+  step_id bigint not null,
+  primary key (key),
+  check (length(key) >= 1 and length(key) <= 200)
+);
+create index unique_keys_step on fleet_q.unique_keys (step_id);
+
+create view fleet_q.step_status (
+  step_id text,
+  key bigint,
+  type text,
+  priority smallint,
+  lane_key text,
+  status text,
+  tray text,
+  attempt smallint,
+  max_retries smallint,
+  pod_id text,
+  created_at timestamptz,
+  due_at timestamptz,
+  started_at timestamptz,
+  settled_at timestamptz,
+  error text
+);
+
+create function fleet_q.base36(value bigint, width integer) returns text language plpgsql immutable strict;
+
+create function fleet_q.clock() returns timestamptz language sql stable;
+
+create function fleet_q.lane_of(type text, priority integer, key text) returns integer language plpgsql volatile;
+
+create function fleet_q.new_salt() returns bigint language sql volatile;
+
+create function fleet_q.step_key(step_id text) returns bigint language sql immutable strict;
+
+create function fleet_q.step_public_id(id bigint, salt bigint, created_at timestamptz) returns text language sql stable;
+
+create function fleet_q.submit(
+  type text,
+  args jsonb default '{}',
+  metadata jsonb default null,
+  priority integer default 0,
+  max_retries integer default 3,
+  run_at timestamptz default null,
+  key text default '',
+  timeout_seconds float8 default null8,
+  retry jsonb default null,
+  expires_at timestamptz default null,
+  tags text[] default null
+) returns text language plpgsql volatile;
+
+create function fleet_q.wake() returns void language sql volatile;
