@@ -230,6 +230,7 @@ create table fleet_q.ready (
   vacuum_truncate = off
 );
 create index ready_lane_position on fleet_q.ready (lane_id, "position");
+alter table fleet_q.ready replica identity full;
 
 create table fleet_q.recovery_cycles (
   id bigint not null generated always as identity,

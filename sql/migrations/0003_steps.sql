@@ -54,6 +54,9 @@ create table fleet_q.ready (
   autovacuum_analyze_scale_factor = 0.2, autovacuum_analyze_threshold = 5000, vacuum_truncate = off
 );
 create index ready_lane_position on fleet_q.ready (lane_id, position);
+-- It has no key, so a publication of all tables, a copy to a new server say, would refuse each claim's DELETE. Costs
+-- nothing below wal_level = logical, and a narrow row in the log there.
+alter table fleet_q.ready replica identity full;
 
 create type fleet_q.later_why as enum ('delay', 'retry', 'snooze', 'spread');
 

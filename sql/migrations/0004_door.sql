@@ -96,7 +96,8 @@ declare
       then 'args and metadata are longer than 1 MiB: store what they carry elsewhere, and submit where it lies'
     when timeout_seconds not between 0.1 and 604800
       then format('timeout_seconds %s is not between 0.1 and 604800', timeout_seconds)
-    when run_at not between '1970-01-01 00:00:00Z' and '9999-12-31 23:59:59.999Z' then 'run_at must lie between 1970 and 9999'
+    when run_at not between '1970-01-01 00:00:00Z' and '9999-12-31 23:59:59.999Z'
+      then 'run_at must lie between 1970 and 9999'
     when expires_at not between '1970-01-01 00:00:00Z' and '9999-12-31 23:59:59.999Z'
       then 'expires_at must lie between 1970 and 9999'
     when expires_at <= run_at then 'expires_at must be after run_at, or the step could never start'

@@ -43,6 +43,8 @@ const PINNED_PLANS = {
   jit: 'off',
 }
 
+const READ_ONLY = '25006'
+
 /** More callers than this per connection means that the database is not answering: say so at once. */
 const WAITING_PER_CONNECTION_MAX = 200
 
@@ -90,6 +92,9 @@ export function connect(options: DatabaseOptions): Database {
       return await Promise.race([work(mine), overdue])
     } catch (error) {
       if (breaksConnections(error)) discard(mine, `a connection broke (${sqlState(error)})`)
+      // The server that was ours can only read now: after a failover the same address leads to another one.
+      else if (sqlState(error) === READ_ONLY && options.statements !== 'theirs')
+        discard(mine, 'the server at its other end can only read')
       throw error
     } finally {
       waiting--
@@ -99,7 +104,10 @@ export function connect(options: DatabaseOptions): Database {
 
   return {
     run: (work, limitMs = deadlineMs) => within(limitMs, work),
-    begin: (work, limitMs = deadlineMs) => within(limitMs, (sql) => transact(sql, work, () => closes)),
+    begin: (work, limitMs = deadlineMs) =>
+      within(limitMs, (sql) =>
+        transact(sql, options.statements === 'theirs' ? '' : ISOLATION, work, () => closes),
+      ),
     async close() {
       closed = true
       await pool.end({ timeout: 2 }).catch(() => {})
@@ -107,9 +115,16 @@ export function connect(options: DatabaseOptions): Database {
   }
 }
 
+/**
+ * Whatever the default of the database is: a second statement has to see what was committed since the first, or
+ * recovery puts back what was settled meanwhile.
+ */
+const ISOLATION = 'isolation level read committed'
+
 /** The server ends a slow statement before our deadline does: the connection then survives it. */
 const bounds = (deadlineMs: number) => ({
   ...PINNED_PLANS,
+  default_transaction_isolation: 'read committed',
   statement_timeout: Math.max(1000, deadlineMs - 1000),
   lock_timeout: Math.max(1000, deadlineMs - 2000),
   // A pod frozen inside a transaction would hide steps from everybody (SKIP LOCKED skips them).

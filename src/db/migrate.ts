@@ -32,6 +32,8 @@ export function readMigrations(folder = FOLDER): Migration[] {
 export interface Migrated {
   applied: number[]
   version: number
+  /** Left behind by a `concurrently` that failed: Postgres writes to them, and finds nothing by them. */
+  invalidIndexes: string[]
 }
 
 /**
@@ -54,7 +56,7 @@ export async function migrate(database: Database, migrations = readMigrations())
       `The schema in this database is version ${version}; this build knows ${known}. A newer Fleet-Q has migrated it: ` +
         'deploy that version here too, or point DATABASE_URL at another database.',
     )
-  return { applied, version }
+  return { applied, version, invalidIndexes: await database.run(findInvalidIndexes) }
 }
 
 async function apply(tx: Sql, { version, name, text }: Migration): Promise<boolean> {
@@ -83,6 +85,14 @@ async function schemaVersion(sql: Sql): Promise<number> {
   const [row] = await sql<{ version: number }[]>`/* migrate.version */
     select coalesce(max(version), 0) as version from fleet_q.migrations`
   return row?.version ?? 0
+}
+
+async function findInvalidIndexes(sql: Sql): Promise<string[]> {
+  const rows = await sql<{ name: string }[]>`/* migrate.indexes */
+    select indexrelid::regclass::text as name from pg_index
+    join pg_class on pg_class.oid = indexrelid
+    where relnamespace = 'fleet_q'::regnamespace and not indisvalid order by 1`
+  return rows.map((row) => row.name)
 }
 
 async function refuseOldPostgres(database: Database) {

@@ -21,6 +21,7 @@ export type Sql = postgres.ISql
  */
 export function transact<T>(
   pool: postgres.Sql,
+  options: string,
   work: (tx: Sql) => Promise<T>,
   closes: () => number,
 ): Promise<T> {
@@ -32,7 +33,7 @@ export function transact<T>(
   const note = (error: unknown) => {
     if (breaksConnections(error)) broken ??= error
   }
-  const done = pool.begin((tx) => {
+  const done = pool.begin(options, (tx) => {
     const closesBefore = closes()
     return new Promise<T>((resolve, reject) => {
       const tell = (say: () => void) => {

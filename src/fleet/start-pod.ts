@@ -53,6 +53,7 @@ export interface Pod {
 const PROMOTE_LEADER_MS = 1000
 const PROMOTE_OTHERS_MS = 10_000
 const FORGET_EVERY_MS = 60_000
+const MORE_MS = 1000
 const DATABASE_WAIT_MS = 10_000
 
 /** Builds every part once, starts them in order, stops them in reverse: the one place where they meet. */
@@ -87,9 +88,14 @@ export async function startPod(options: PodOptions): Promise<Pod> {
   const pools = [work, door, transactions]
 
   try {
-    const { applied } = await prepare().catch((error: unknown) => {
+    const { applied, invalidIndexes } = await prepare().catch((error: unknown) => {
       throw noContact(error, databaseUrl)
     })
+    if (invalidIndexes.length > 0)
+      log.error(
+        { indexes: invalidIndexes },
+        'indexes are invalid, nothing is found by them: run `reindex index concurrently` for each',
+      )
     return await assemble(applied)
   } catch (error) {
     await Promise.all(pools.map((each) => each.close()))
@@ -138,7 +144,7 @@ export async function startPod(options: PodOptions): Promise<Pod> {
       roundMs: config.recoverySeconds * 1000,
       chores: [
         { name: 'recovery', run: (term) => recover({ database: work, podId, onCycle: tellCycle }, term) },
-        { name: 'retention', run: atMostEvery(FORGET_EVERY_MS, () => forgetter.round()) },
+        { name: 'retention', run: atMostEvery(FORGET_EVERY_MS, async () => (await forgetter.round()).more) },
       ],
       log,
       lookAgainIn: (ms) => void setTimeout(() => heartbeat.beatNow(), ms).unref(),
@@ -338,12 +344,12 @@ export async function startPod(options: PodOptions): Promise<Pod> {
   }
 }
 
-/** A chore of its own, slower rhythm. */
-function atMostEvery(ms: number, work: () => Promise<unknown>): Chore['run'] {
+/** A chore of its own, slower rhythm; while there is more to do, every second: 20,000 steps forgotten in each. */
+function atMostEvery(ms: number, work: () => Promise<boolean>): Chore['run'] {
   let doneAt = Number.NEGATIVE_INFINITY
   return async () => {
     if (performance.now() - doneAt < ms) return undefined
-    await work()
+    if (await work()) return MORE_MS
     doneAt = performance.now()
     return undefined
   }

@@ -2,12 +2,13 @@ import type { Database } from '../db/connect.ts'
 import { forgetHistory, forgetSettled } from './retention.sql.ts'
 
 export interface Forgetter {
-  /** One round: bounded work. Returns how many steps were forgotten. */
-  round(): Promise<number>
+  /** One round: bounded work. `more`: it stopped at its bound, and was still finding what to forget. */
+  round(): Promise<{ forgotten: number; more: boolean }>
 }
 
 const WINDOW = 1000
-const WINDOWS_PER_ROUND = 50
+/** 15 ms a window on two cores: recovery, which waits for a round, is not held up for long. */
+const WINDOWS_PER_ROUND = 20
 
 /**
  * Retention: forgets the oldest keys, a bounded window at a time. Where a whole window is younger it goes on from where
@@ -19,23 +20,32 @@ export function createForgetter(database: Database, seconds: number): Forgetter 
   return {
     async round() {
       let forgotten = 0
+      let more = false
       let after = '0'
       let atEdge = true
       for (let window = 0; window < WINDOWS_PER_ROUND; window++) {
         const [span] = await database.run((sql) => forgetSettled(sql, seconds, after, WINDOW))
-        if (!span?.last) break
+        more = false
+        if (!span?.last) {
+          walked = '0'
+          break
+        }
         forgotten += span.forgotten
+        more = span.forgotten > 0
         after = span.last
         if (atEdge && span.forgotten === 0) {
           atEdge = false
           if (BigInt(walked) > BigInt(after)) after = walked
         }
-        if (span.looked < WINDOW) after = '0'
         if (!atEdge) walked = after
-        if (after === '0') break
+        if (span.looked < WINDOW) {
+          walked = '0'
+          more = false
+          break
+        }
       }
       await database.run((sql) => forgetHistory(sql, seconds, WINDOW))
-      return forgotten
+      return { forgotten, more }
     },
   }
 }

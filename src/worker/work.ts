@@ -147,7 +147,7 @@ export function createWorker(options: WorkerOptions): PodWorker {
     reports = reports.slice(batch.length)
     for (const report of batch) open.get(report.claimId)?.delete(report.stepId)
     for (const claim of ended) open.delete(claim)
-    if (batch.some((report) => report.ended === 'released')) options.onPutBack()
+    if (batch.some((report) => report.ended === 'released')) putBack()
     for (const { delayMs } of batch) if (delayMs !== null && delayMs > 0) options.onDueIn(delayMs)
     noteRefusals(rows)
     const claimed = rows.filter((row): row is ClaimedStep => row.kind === 'claimed')
@@ -270,10 +270,16 @@ export function createWorker(options: WorkerOptions): PodWorker {
         ),
       )
       log.info({ steps: released.length }, 'released steps whose claim was answered to nobody')
-      options.onPutBack()
+      putBack()
     }
     answerLost = false
     strayCheckedAt = performance.now()
+  }
+
+  /** To the front of its lane, which lies before the marks: here as elsewhere. */
+  function putBack() {
+    marks.forget()
+    options.onPutBack()
   }
 
   async function lookForCancelled() {

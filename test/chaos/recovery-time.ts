@@ -3,6 +3,7 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { parseArgs } from 'node:util'
 import postgres from 'postgres'
 import { startLocalPostgres } from '../../src/db/local/start.ts'
 import { createTemplate, withDatabase } from '../support/template.ts'
@@ -15,7 +16,8 @@ import { until } from '../support/until.ts'
  * Every second time it is the leader that is killed. Needs some four minutes, and a machine that is not busy.
  */
 
-const KILLS = 10
+/** --kills 3 for a quick look. */
+const KILLS = Number(parseArgs({ options: { kills: { type: 'string', default: '10' } } }).values.kills)
 const PODS = 3
 const HELD_MIN = 4
 const PROMISE_SECONDS = 20

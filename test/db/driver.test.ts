@@ -435,6 +435,35 @@ test('a transaction that lost its connection does not end the one that has that 
   assert.equal((await db.sql`select 1 from public.notes where id in (81, 82)`).length, 0)
 })
 
+test('our transactions see what was committed since they began, whatever isolation the database has as its default', async () => {
+  const [name] = await db.sql<{ name: string }[]>`select current_database() as name`
+  const isolation = (sql: Sql) =>
+    sql<{ level: string }[]>`select current_setting('transaction_isolation') as level`.then(
+      ([row]) => row?.level,
+    )
+  await db.sql.unsafe(`alter database ${name?.name} set default_transaction_isolation = 'repeatable read'`)
+  for (const pooler of [false, true]) {
+    const database = open(db.url, { pooler })
+    assert.equal(await database.begin(isolation), 'read committed')
+    if (!pooler) assert.equal(await database.run(isolation), 'read committed')
+  }
+  const theirs = open(db.url, { statements: 'theirs' })
+  assert.equal(await theirs.begin(isolation), 'repeatable read')
+  await db.sql.unsafe(`alter database ${name?.name} reset default_transaction_isolation`)
+})
+
+test('connections to a server that can only read are given up: behind the same address there is one that can write', async () => {
+  const [name] = await db.sql<{ name: string }[]>`select current_database() as name`
+  const write = (sql: Sql) => sql`insert into public.notes values (91, 'written')`
+  await db.sql.unsafe(`alter database ${name?.name} set default_transaction_read_only = on`)
+  const database = open(db.url, { max: 1 })
+  await assert.rejects(database.run(write), unavailable)
+  // A session keeps the default that it began with; this stands for a reader that stays one.
+  await db.sql.unsafe(`alter database ${name?.name} reset default_transaction_read_only`)
+  await afterErrors(1, () => database.run(write))
+  assert.equal((await db.sql`select 1 from public.notes where id = 91`).length, 1)
+})
+
 test('arrays are read and written as Postgres means them, without asking the server what they are', async () => {
   const database = open(db.url)
   const words = [

@@ -39,7 +39,7 @@ const pod = await startTestPod(db.url, steps)
 const second = await startTestPod(db.url, steps, { FLEET_Q_LEADER_ELIGIBLE: '0' })
 const called = new Set<string>()
 const counting: typeof fetch = async (input, init) => {
-  const { pathname } = new URL(String(input))
+  const { pathname } = new URL(input instanceof Request ? input.url : input)
   const method = init?.method ?? 'GET'
   for (const spec of Object.values(specs))
     if (spec.method === method && new RegExp(`^${spec.path.replaceAll(/\{\w+\}/g, '[^/]+')}$`).test(pathname))

@@ -26,6 +26,10 @@ const quick = defineStep('quick', { input: z.object({ n: z.number().default(0) }
   note(ctx)
   return { n }
 })
+const slow = defineStep('slow', {}, (_, ctx) => {
+  note(ctx)
+  return new Promise((resolve) => setTimeout(resolve, 30))
+})
 const gated = defineStep('gated', {}, (_, ctx) => {
   note(ctx)
   return new Promise((resolve, reject) => {
@@ -41,7 +45,7 @@ const ledger = defineStep('ledger', {}, async (_, ctx) => {
 })
 
 const proxy = await startProxy(db.url)
-const pod = await startTestPod(proxy.url, [quick, gated, ledger])
+const pod = await startTestPod(proxy.url, [quick, slow, gated, ledger])
 
 const of = (pool: string) => (link: Link) => link.name.startsWith(`fleet-q ${pool} `)
 const statusOf = async (id: string) => (await get(pod.url, `/status/${id}`)).body
@@ -106,6 +110,33 @@ test('steps whose claim was answered to nobody are found and run, and lose no at
   assert.ok(ends.some((end) => endings(end).includes('released')))
   for (const end of ends) assert.equal(end['retry_count'], 0)
   for (const id of ids) assert.equal(startsOf(id).length, 1)
+})
+
+test('steps whose claim was answered to nobody go before what waits behind them, on a pod that is alone and busy', async () => {
+  const send = (count: number) =>
+    post(pod.url, '/submit/batch', {
+      steps: Array.from({ length: count }, () => ({ type: 'slow', args: {} })),
+    })
+  const batch = await send(400)
+  const ids = batch.body['step_ids'] as string[]
+  await until(
+    'the pod to have marks to begin behind',
+    () => starts.filter(({ id }) => ids.includes(id)).length > 60,
+  )
+  await proxy.swallowAnswer(
+    (answer, link) => of('work')(link) && link.statement === 'step.exchange' && answer.includes('claimed'),
+  )
+  const lost = await until('the lost steps to be found', async () => {
+    const rows = await db.sql<{ step_id: string }[]>`
+      select fleet_q.step_public_id(steps.id, salt, steps.created_at) as step_id
+      from fleet_q.attempts join fleet_q.steps on steps.id = attempts.step_id
+      join fleet_q.lanes on lanes.id = lane_id where type = 'slow' and ended = 'released'`
+    return rows.length > 0 && rows.map((row) => row.step_id)
+  })
+  await until('all to be done', () => ids.every((id) => startsOf(id).length > 0))
+  const order = starts.map(({ id }) => id).filter((id) => ids.includes(id))
+  const last = Math.max(...lost.map((id) => order.indexOf(id)))
+  assert.ok(last < order.length - 100, `a lost step came as number ${last} of ${order.length}`)
 })
 
 test('a result whose receipt was lost is handed in again, counts once, and is no refusal', async () => {

@@ -175,6 +175,28 @@ test('backends are terminated all the time, whatever they do: no process ends, n
   await assertUnharmed()
 })
 
+test('somebody locks the tables of steps for longer than a pod may be silent: nobody is declared dead, all goes on', async () => {
+  await allReady()
+  const load = startLoad(urls, { type: 'polite', args: { ms: 10 } })
+  await until('the load to run', () => load.ids.size > 20)
+  await db.sql.begin(async (migration) => {
+    await migration`lock table fleet_q.steps, fleet_q.ready, fleet_q.outcomes in access exclusive mode`
+    const [begun] = await migration<{ at: Date }[]>`select clock_timestamp() as at`
+    await until('every pod to have beaten for two thresholds meanwhile', async () => {
+      const [row] = await db.sql<{ enough: boolean }[]>`
+        select bool_and(beat_at > ${begun?.at.toISOString() ?? ''}::timestamptz + interval '3 s') as enough
+        from fleet_q.pods where status = 'live'`
+      return row?.enough
+    })
+  })
+  const before = load.ids.size
+  await until('submits to be accepted again', () => load.ids.size > before + 20)
+  await load.stop()
+  for (const refusal of load.refusals) assertAway(refusal)
+  await settledAll(load.ids)
+  await assertUnharmed()
+})
+
 test('a pod that is asked to end while the database is away ends by itself, with code 0', async () => {
   const pod = await startPodProcess(db.url, { FLEET_Q_GRACE_SECONDS: '1' })
   const id = await submit(first, { type: 'polite', args: { ms: 60_000 }, tags: ['leaving'] })

@@ -37,7 +37,11 @@ const gated = (type: string, concurrency?: number) =>
 
 const db = await testDatabase()
 // A slow heart: what is heard within a second was told by a hint.
-const SLOW = { FLEET_Q_HEARTBEAT_SECONDS: '5', FLEET_Q_DEAD_AFTER_SECONDS: '15', FLEET_Q_STALL_SECONDS: '60' }
+const SLOW = {
+  FLEET_Q_HEARTBEAT_SECONDS: '20',
+  FLEET_Q_DEAD_AFTER_SECONDS: '60',
+  FLEET_Q_STALL_SECONDS: '60',
+}
 const holder = await startTestPod(db.url, [gated('gated'), gated('single', 1)], SLOW)
 const other = await startTestPod(db.url, [], SLOW)
 

@@ -24,7 +24,7 @@ const patient = defineStep(
 const quick = defineStep('quick', {}, () => ({ ok: true }))
 
 const db = await testDatabase()
-const SLOW = { FLEET_Q_HEARTBEAT_SECONDS: '5', FLEET_Q_DEAD_AFTER_SECONDS: '15' }
+const SLOW = { FLEET_Q_HEARTBEAT_SECONDS: '20', FLEET_Q_DEAD_AFTER_SECONDS: '60' }
 const pods = [await startTestPod(db.url, [patient, quick], SLOW), await startTestPod(db.url, [quick], SLOW)]
 const pod = (n: number) => {
   const chosen = pods[n % pods.length]

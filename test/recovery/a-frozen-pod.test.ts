@@ -31,7 +31,7 @@ test('a leader that was frozen past its threshold comes back too late: refused, 
   const heir = pods.find((pod) => pod.id !== leader)
   assert.ok(frozen && heir)
   const ids = await submitMany(heir, 16, (n) => ({ type: 'deaf', args: { file: file.path, ms: DEAF_MS, n } }))
-  await until('both to have their hands full', () => file.starts().length === 16)
+  await until('both to have their hands full', () => file.started() === 16)
   const held = await heldBy(sql, frozen)
   frozen.signal('SIGSTOP')
   assert.equal(held.length, 8)
@@ -90,7 +90,7 @@ test('a pod that is frozen and comes back within its threshold is not declared d
   const [judge, frozen] = [pods.find((pod) => pod.id === leader), pods.find((pod) => pod.id !== leader)]
   assert.ok(judge && frozen)
   const ids = await submitMany(judge, 16, (n) => ({ type: 'polite', args: { file: file.path, ms: 1500, n } }))
-  await until('both to have their hands full', () => file.starts().length === 16)
+  await until('both to have their hands full', () => file.started() === 16)
   frozen.signal('SIGSTOP')
   await until('two of its heartbeats to be missed', async () => {
     const [row] = await sql`
@@ -114,7 +114,7 @@ test('a restarted pod of the same name is another one: what its former self answ
     type: 'deaf',
     args: { file: file.path, ms: DEAF_MS, n },
   }))
-  await until('the former to hold them all', () => file.starts().length === 4)
+  await until('the former to hold them all', () => file.started() === 4)
   former.signal('SIGSTOP')
   const restarted = await startPod(url, name)
   assert.notEqual(restarted.id, former.id)

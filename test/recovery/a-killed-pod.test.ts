@@ -96,7 +96,7 @@ test('all pods are killed and one is started: it leads, and runs everything that
     type: 'long-at-first',
     args: { file: file.path, ms: 60_000, n },
   }))
-  await until('all slots to be taken', () => file.starts().length === 24)
+  await until('all slots to be taken', () => file.started() === 24)
   for (const pod of pods) pod.signal('SIGKILL')
   await Promise.all(pods.map((pod) => pod.exited))
 
@@ -128,7 +128,7 @@ test('a step that may not be tried again is given up when its pod dies, and says
     max_retries: n,
   }))
   assert.ok(once && twice)
-  const starts = await until('both to run', () => file.starts().length === 2 && file.starts())
+  const starts = await until('both to run', () => file.started() === 2 && file.starts())
   const holders = [first, second].filter((pod) => starts.some(({ pid }) => pid === pod.pid))
   // They may have been taken by one pod or by one each: killed is who holds the step that has no second try.
   const victim = holders.find((pod) => starts.some(({ id, pid }) => id === once && pid === pod.pid))

@@ -35,7 +35,7 @@ test('a leader that is killed in the middle of a cycle loses nothing: the next l
     args: { file: file.path, ms: 60_000, n },
     max_retries: n % 2,
   }))
-  await until('both to have their hands full', () => file.starts().length === 16)
+  await until('both to have their hands full', () => file.started() === 16)
   const ofVictim = await heldBy(sql, victim)
   const doomed = (await lives(sql, ofVictim)).find((life) => ids.indexOf(life.step_id) % 2 === 0)
   assert.ok(doomed)
@@ -95,7 +95,7 @@ test('a leader that is killed before it could say what it put back: the next one
   const { url, sql } = await testDatabase()
   // Between what a cycle put back and the call to the others lies its report: here it takes a while to write.
   await sql.unsafe(`
-    create function public.dawdle() returns trigger language plpgsql as 'begin perform pg_sleep(3); return new; end';
+    create function public.dawdle() returns trigger language plpgsql as 'begin perform pg_sleep(2); return new; end';
     create trigger dawdle before update on fleet_q.recovery_cycles for each row
       when (new.requeued > 0) execute function public.dawdle();`)
   const file = startsFile()

@@ -31,7 +31,7 @@ test('a leader whose round cannot end loses its term: another pod leads, and doe
     type: 'long-at-first',
     args: { file: file.path, ms: 4000, n },
   }))
-  await until('all to have their hands full', () => file.starts().length === 24)
+  await until('all to have their hands full', () => file.started() === 24)
 
   let letGo: () => void = () => {}
   const released = new Promise<void>((resolve) => (letGo = resolve))

@@ -22,7 +22,7 @@ const FOR_EVER_MS = 1e9
 test('a step that blocks its pod for three thresholds runs once, and so do its neighbours: the heart is a thread', async () => {
   const { url, sql } = await testDatabase()
   const file = startsFile()
-  const deadAfterMs = 2000
+  const deadAfterMs = 2500
   const patience = {
     FLEET_Q_HEARTBEAT_SECONDS: '0.4',
     FLEET_Q_DEAD_AFTER_SECONDS: String(deadAfterMs / 1000),
@@ -33,7 +33,7 @@ test('a step that blocks its pod for three thresholds runs once, and so do its n
     type: n === 3 ? 'blocking' : 'polite',
     args: { file: file.path, ms: n === 3 ? 3 * deadAfterMs : 4 * deadAfterMs, n },
   }))
-  await until('all to run', () => file.starts().length === 4)
+  await until('all to run', () => file.started() === 4)
   // Somebody who could take over, and would.
   const other = await startPod(url, patience)
   await allSettled(sql)
@@ -47,7 +47,7 @@ test('a step that blocks its pod for three thresholds runs once, and so do its n
 test('a step that blocks its pod for ever ends it at the stall limit; after three pods it is poison', async (t) => {
   const { url, sql } = await testDatabase()
   const file = startsFile()
-  const pods = await startPods(url, 4, { FLEET_Q_STALL_SECONDS: '2' })
+  const pods = await startPods(url, 4, { FLEET_Q_STALL_SECONDS: '3' })
   const [door] = pods
   assert.ok(door)
   const id = await submit(door.url, {
@@ -81,7 +81,7 @@ test('a step that blocks its pod for ever ends it at the stall limit; after thre
     assert.equal(row.status, 'dead')
     assert.match(
       row.ended_why ?? '',
-      /blocked for more than 2 s/,
+      /blocked for more than 3 s/,
       'it said so itself, nobody had to wait for its silence',
     )
   }

@@ -78,7 +78,7 @@ test('steps longer than the grace period are given back, and run elsewhere at on
   await submitMany(leaving, 5, long('polite'))
   // One that does not listen: its pod gives it back all the same.
   await submitMany(leaving, 1, long('deaf'))
-  await until('all to run', () => file.starts().length === 6)
+  await until('all to run', () => file.started() === 6)
   // Nor by its heartbeat, at which it looks around as well.
   const heir = await startPod(url, {
     ...PATIENT,
@@ -160,7 +160,7 @@ test('asked to end twice, a pod ends once: what runs may still finish', async ()
   const file = startsFile()
   const pod = await startPod(url, PATIENT)
   const ids = await submitMany(pod, 4, () => ({ type: 'polite', args: { file: file.path, ms: 1200 } }))
-  await until('all to run', () => file.starts().length === 4)
+  await until('all to run', () => file.started() === 4)
   pod.signal('SIGTERM')
   await pod.saw('stopping: no new steps')
   pod.signal('SIGTERM')
@@ -181,7 +181,7 @@ test('Ctrl-C ends a pod as SIGTERM does; a second one ends it on the spot, and t
     type: 'long-at-first',
     args: { file: file.path, ms: 4000 },
   }))
-  await until('all to run', () => file.starts().length === 16)
+  await until('all to run', () => file.started() === 16)
   const held = await heldBy(sql, second)
   second.signal('SIGINT')
   await second.saw('stopping: no new steps')

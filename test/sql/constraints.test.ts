@@ -84,10 +84,31 @@ test('priority, attempts and retries stay within their range', async () => {
     sql`insert into fleet_q.steps (salt, lane_id, max_retries, args) values (1, 1, -1, '{}')`,
     /check constraint/,
   )
-  await refused(
+  for (const tray of [
     sql`insert into fleet_q.ready (lane_id, step_id, attempt) values (1, 1, 0)`,
-    /check constraint/,
-  )
+    sql`insert into fleet_q.later (step_id, lane_id, due_at, attempt, why) values (1, 1, now(), 0, 'retry')`,
+    sql`insert into fleet_q.attempts (step_id, claim_id, attempt, pod_id, ended, started_at)
+      values (1, 1, 0, 1, 'failed', now())`,
+  ])
+    await refused(tray, /check constraint/)
+})
+
+test('an id that could not be found again is not made: its chance has 60 bits', async () => {
+  const write = (salt: bigint) =>
+    sql`insert into fleet_q.steps (salt, lane_id, max_retries, args) values (${salt.toString()}, 1, 0, '{}')`
+  await write(2n ** 60n - 1n)
+  await refused(write(2n ** 60n), /steps_salt_check/)
+  await refused(write(-1n), /steps_salt_check/)
+})
+
+test('a step runs, and expires, in a year of four digits', async () => {
+  for (const column of ['run_at', 'expires_at'])
+    for (const time of ['infinity', '10000-01-01', '1969-12-31'])
+      await refused(
+        sql`insert into fleet_q.steps (salt, lane_id, max_retries, args, ${sql(column)})
+          values (1, 1, 0, '{}', ${time}::text::timestamptz)`,
+        new RegExp(`steps_${column}_check`),
+      )
 })
 
 test('arguments are an object, and so is what lies beside them', async () => {

@@ -235,10 +235,21 @@ describe('retention', () => {
       select id, 'cancelled', 0, now() - case when n > 2400 then interval '2 days' else '0' end
       from unnest(${ids}::bigint[]) with ordinality as settled (id, n)`
     const forgetter = createForgetter(database, 86_400)
-    assert.equal(await forgetter.round(), 100)
+    assert.deepEqual(await forgetter.round(), { forgotten: 100, more: false })
     const [left] =
       await sql`select count(*)::int as steps from fleet_q.steps where id = any (${ids}::bigint[])`
     assert.equal(left?.['steps'], 2400)
+  })
+
+  test('stops at its bound, and says that there is more', async () => {
+    const ids = await addSteps(sql, await addLane(sql, { type: `t${count++}` }), 20_500)
+    await sql`delete from fleet_q.outcomes`
+    await sql`
+      insert into fleet_q.outcomes (step_id, status, attempt, settled_at)
+      select id, 'cancelled', 1, now() - interval '2 days' from unnest(${ids}::bigint[]) as settled (id)`
+    const forgetter = createForgetter(database, 86_400)
+    assert.deepEqual(await forgetter.round(), { forgotten: 20_000, more: true })
+    assert.deepEqual(await forgetter.round(), { forgotten: 500, more: false })
   })
 
   test('forgets keys, cycles, terms and pods that ended, and none that something still hangs on', async () => {

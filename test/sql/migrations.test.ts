@@ -33,8 +33,9 @@ const slow = await testDatabase()
 
 describe('a pod that starts brings the schema up to date', () => {
   test('from nothing, each migration once and in order; and then there is nothing to do', async () => {
-    assert.deepEqual(await migrate(empty.database), { applied: versions, version: newest })
-    assert.deepEqual(await migrate(empty.database), { applied: [], version: newest })
+    const sound = { version: newest, invalidIndexes: [] }
+    assert.deepEqual(await migrate(empty.database), { applied: versions, ...sound })
+    assert.deepEqual(await migrate(empty.database), { applied: [], ...sound })
     const ledger = await empty.sql`select version, name from fleet_q.migrations order by version`
     assert.deepEqual(
       ledger.map((row) => ({ ...row })),
@@ -89,6 +90,28 @@ describe('a pod that starts brings the schema up to date', () => {
     assert.deepEqual((await migrate(limited, [...ours, next('select pg_sleep(1.2)')])).applied, [newest + 1])
   })
 
+  test('an index that a failed build has left behind is named', async () => {
+    await slow.sql`select fleet_q.submit('one'), fleet_q.submit('another')`
+    await assert.rejects(slow.sql`create unique index concurrently half_built on fleet_q.lanes (priority)`, {
+      code: '23505',
+    })
+    assert.deepEqual((await migrate(slow.database, [...ours, next('select 1')])).invalidIndexes, [
+      'fleet_q.half_built',
+    ])
+  })
+
+  test('a publication of all tables holds up no statement: each has a key, or is told by its whole row', async () => {
+    const keyless = await empty.sql`
+      select relname from pg_class
+      where relnamespace = 'fleet_q'::regnamespace and relkind = 'r' and relreplident <> 'f'
+        and not exists (select from pg_index where indrelid = pg_class.oid and indisprimary)`
+    assert.deepEqual([...keyless], [])
+    await empty.sql`create publication everything for all tables`
+    await empty.sql`select fleet_q.submit('any')`
+    assert.equal((await empty.sql`delete from fleet_q.ready`).count, 1)
+    await empty.sql`drop publication everything`
+  })
+
   test('each migration is a letter: what it does, and what to do beforehand', () => {
     for (const { version, name, text } of ours)
       assert.match(text, /^-- .+\n(-- .+\n)*-- .*(beforehand|before).*\n/i, `${version} ${name}`)
@@ -101,7 +124,7 @@ describe('a pod that starts brings the schema up to date', () => {
 
 describe('sql/schema.sql is what the migrations make', () => {
   const page = readFileSync(SCHEMA_PAGE, 'utf8')
-  const advice = 'a migration has changed: run `npm run generate:schema`, and look at what it changes'
+  const advice = 'a migration has changed: run `npm run generate`, and look at what it changes'
 
   test('on the Postgres of this run', async () => {
     assert.equal(await schemaPage(eight.sql), page, advice)
@@ -118,7 +141,7 @@ describe('sql/schema.sql is what the migrations make', () => {
       await sql.end()
       await template.drop()
       await local.stop()
-      rmSync(dataDir, { recursive: true, force: true })
+      for (const used of [dataDir, local.dataDir]) rmSync(used, { recursive: true, force: true })
     }
   })
 })

@@ -6,7 +6,7 @@ import { startLocalPostgres } from '../../src/db/local/start.ts'
 import { SCHEMA_PAGE, schemaPage } from './schema-page.ts'
 import { createTemplate, withDatabase } from './template.ts'
 
-/** npm run generate:schema: writes the page of the schema, from a Postgres of its own or TEST_DATABASE_URL. */
+/** npm run generate: writes the page of the schema, from a Postgres of its own or TEST_DATABASE_URL. */
 const folder = mkdtempSync(join(tmpdir(), 'fleet-q-schema-'))
 const given = process.env['TEST_DATABASE_URL']
 const local = given ? undefined : await startLocalPostgres({ dataDir: folder, settings: { fsync: 'off' } })
@@ -17,5 +17,5 @@ writeFileSync(SCHEMA_PAGE, await schemaPage(sql))
 await sql.end()
 await migrated.drop()
 await local?.stop()
-rmSync(folder, { recursive: true, force: true })
+for (const used of [folder, local?.dataDir ?? folder]) rmSync(used, { recursive: true, force: true })
 process.stdout.write(`${SCHEMA_PAGE} written\n`)

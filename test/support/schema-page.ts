@@ -1,6 +1,6 @@
 import type postgres from 'postgres'
 
-/** Where the page lies; `npm run generate:schema` writes it. */
+/** Where the page lies; `npm run generate` writes it. */
 export const SCHEMA_PAGE = 'sql/schema.sql'
 
 const HEAD = `-- The whole schema as the migrations leave it, for reading: nothing is created from this page.
@@ -51,17 +51,18 @@ async function sequences(sql: postgres.TransactionSql) {
 }
 
 async function tables(sql: postgres.TransactionSql) {
-  const rows = await sql<{ oid: number; name: string; settings: string[] | null }[]>`
-    select oid, relname as name, reloptions as settings from pg_class
+  const rows = await sql<{ oid: number; name: string; settings: string[] | null; whole: boolean }[]>`
+    select oid, relname as name, reloptions as settings, relreplident = 'f' as whole from pg_class
     where relnamespace = 'fleet_q'::regnamespace and relkind = 'r' order by relname`
   const pages: string[] = []
-  for (const { oid, name, settings } of rows) {
+  for (const { oid, name, settings, whole } of rows) {
     const lines = [...(await columns(sql, oid)), ...(await constraints(sql, oid))]
     const stored = settings?.map((setting) => setting.replace('=', ' = '))
     pages.push(
       [
         `create table fleet_q.${name} (\n${indented(lines)}\n)${stored ? ` with (\n${indented(stored)}\n)` : ''};`,
         ...(await indexes(sql, oid)),
+        ...(whole ? [`alter table fleet_q.${name} replica identity full;`] : []),
       ].join('\n'),
     )
   }
