@@ -18,6 +18,7 @@ export async function runPod(
   const config = loadConfig(env)
   const log = logOf(config)
   const startedAt = performance.now()
+  const signals = hearSignals()
   const local = config.databaseUrl ? undefined : await startLocalPostgres({ dataDir: config.dataDir })
   let pod: Pod
   try {
@@ -35,10 +36,35 @@ export async function runPod(
   if (isPretty(config))
     process.stdout.write(banner({ config, pod, local, startMs: performance.now() - startedAt }))
   else log.info({ pod: pod.id, ...pod.address, database: local ? 'local' : 'given' }, 'this pod is up')
-  endOnSignals(pod, local, log)
+  endOnSignals(pod, local, log, signals)
 }
 
-function endOnSignals(pod: Pod, local: LocalPostgres | undefined, log: Log) {
+interface Signals {
+  /** Called at once where a signal came before the pod was up. */
+  endBy(end: (signal: NodeJS.Signals) => void): void
+}
+
+/**
+ * From the first moment on: a process that is number 1 of its container gets no SIGTERM at all that it does not listen
+ * to, and would be killed when its grace is over.
+ */
+function hearSignals(): Signals {
+  let early: NodeJS.Signals | undefined
+  let act = (signal: NodeJS.Signals) => {
+    if (early !== undefined && signal === 'SIGINT') process.exit(130)
+    early = signal
+  }
+  process.on('SIGTERM', (signal) => act(signal))
+  process.on('SIGINT', (signal) => act(signal))
+  return {
+    endBy(end) {
+      act = end
+      if (early !== undefined) end(early)
+    },
+  }
+}
+
+function endOnSignals(pod: Pod, local: LocalPostgres | undefined, log: Log, signals: Signals) {
   let ending = false
   const end = (signal: NodeJS.Signals) => {
     if (ending) {
@@ -59,8 +85,7 @@ function endOnSignals(pod: Pod, local: LocalPostgres | undefined, log: Log) {
         },
       )
   }
-  process.on('SIGTERM', end)
-  process.on('SIGINT', end)
+  signals.endBy(end)
   const crash = (error: unknown) => {
     setTimeout(() => process.exit(1), CRASH_LIMIT_MS)
     void pod.crash(error).finally(() => process.exit(1))
