@@ -162,6 +162,8 @@ test('cut in the commit of a handler that wrote through its transaction: the wri
   const id = await submit(pod.url, { type: 'ledger' })
   await swallowed
   assert.equal((await settled(id))['status'], 'completed')
+  await until('its claim to end', async () => (await db.sql`select 1 from fleet_q.claims`).length === 0)
+  assert.deepEqual(endings(await statusOf(id)), ['completed'])
   assert.equal(startsOf(id).length, 1)
   assert.equal((await db.sql`select 1 from public.ledger where step_id = ${id}`).length, 1)
 })

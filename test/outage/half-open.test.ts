@@ -16,6 +16,9 @@ import { assertAway } from './load.ts'
 /** Nothing comes through between pods and their database, and nobody tells either end. */
 
 const HANDLERS = fileURLToPath(new URL('./handlers', import.meta.url))
+// A busy machine must not make a pod look dead, and a silence is longer than this.
+const DEAD_AFTER_SECONDS = 2.5
+const PATIENT = { FLEET_Q_HEARTBEAT_SECONDS: '0.5', FLEET_Q_DEAD_AFTER_SECONDS: String(DEAD_AFTER_SECONDS) }
 
 const endings = (body: Record<string, unknown>) =>
   (body['attempts'] as { ended: string | null }[]).map(({ ended }) => ended)
@@ -33,7 +36,7 @@ test('a pod that is cut off lets go before another one starts its step, and ends
           .filter(Boolean)
           .map((line) => line.split(' '))
       : []
-  const env = { FLEET_Q_HANDLERS: HANDLERS }
+  const env = { ...PATIENT, FLEET_Q_HANDLERS: HANDLERS }
   const [other, cutOff] = await Promise.all([
     startPodProcess(alone.url, env),
     startPodProcess(network.url, env),
@@ -65,42 +68,61 @@ test('a pod that is cut off lets go before another one starts its step, and ends
 
 test('every connection of a fleet is half-open for longer than its threshold: no process ends, nobody is declared dead', async () => {
   const alone = await testDatabase()
-  const network = await startProxy(alone.url)
-  const fleet = await Promise.all([startPodProcess(network.url), startPodProcess(network.url)])
-  const [one] = fleet
+  const networks = [await startProxy(alone.url), await startProxy(alone.url)] as const
+  // The older one leads.
+  const leader = await startPodProcess(networks[0].url, PATIENT)
+  const other = await startPodProcess(networks[1].url, PATIENT)
+  const fleet = [leader, other]
   let ended = 0
   for (const each of fleet) void each.exited.then(() => ended++)
-  const id = await submit(one.url, { type: 'polite', args: { ms: 600_000 } })
-  await until('it to run', async () => (await get(one.url, `/status/${id}`)).body['tray'] === 'claimed')
+  const id = await submit(leader.url, { type: 'polite', args: { ms: 600_000 } })
+  await until('it to run', async () => (await get(leader.url, `/status/${id}`)).body['tray'] === 'claimed')
 
-  network.blackhole()
-  const refusal = post(one.url, '/submit', { type: 'polite', args: {} })
+  for (const network of networks) network.blackhole()
+  const refusal = post(leader.url, '/submit', { type: 'polite', args: {} })
   for (const each of fleet) {
     await until('two thresholds of silence', async () => {
       const { status, body } = await get(each.url, '/health')
       assert.equal(status, 200)
       const loops = body['loops'] as Record<string, { age_seconds: number }>
-      return body['database'] === 'away' && (loops['heartbeat']?.age_seconds ?? 0) > 3.2
+      const silence = loops['heartbeat']?.age_seconds ?? 0
+      return body['database'] === 'away' && silence > DEAD_AFTER_SECONDS * 2 + 0.2
     })
     assert.equal((await get(each.url, '/readyz')).status, 503)
   }
   assertAway(await refusal)
-  network.pass()
 
-  const short = await until('a submit to be accepted', async () => {
-    const answer = await post(one.url, '/submit', { type: 'polite', args: { ms: 10 } })
-    return answer.status === 201 && String(answer.body['step_id'])
+  // The leader is back first, and has a look at the silent other before that one can report.
+  const [now] = await alone.sql<{ at: Date }[]>`select clock_timestamp() as at`
+  networks[0].pass()
+  networks[0].reset()
+  await until('a round of the leader', async () => {
+    const rows = await alone.sql`
+      select 1 from fleet_q.leader_terms where ended_at is null and proved_at > ${now?.at.toISOString() ?? ''}::timestamptz`
+    return rows.length > 0
   })
-  const body = (of: string) => get(one.url, `/status/${of}`).then((reply) => reply.body)
-  await until('new work to be done', async () => (await body(short))['status'] === 'completed', 15_000)
+  networks[1].pass()
+
+  const accepted = await until('submits to be accepted by both', async () => {
+    const replies = await Promise.all(
+      fleet.map(({ url }) => post(url, '/submit', { type: 'polite', args: { ms: 10 } })),
+    )
+    return (
+      replies.every(({ status }) => status === 201) && replies.map((reply) => String(reply.body['step_id']))
+    )
+  })
+  const body = (of: string) => get(leader.url, `/status/${of}`).then((reply) => reply.body)
+  for (const step of accepted)
+    await until('new work to be done', async () => (await body(step))['status'] === 'completed')
   await until('the step that was let go to run again', async () => {
-    const now = await body(id)
-    return now['tray'] === 'claimed' && endings(now).includes('released')
+    const { tray, ...rest } = await body(id)
+    return tray === 'claimed' && endings(rest).includes('released')
   })
   assert.equal((await body(id))['retry_count'], 0)
+  await until('the other to beat again', async () => (await get(other.url, '/readyz')).status === 200)
   const statuses = await alone.sql<{ status: string }[]>`select status from fleet_q.pods`
   assert.deepEqual([...statuses], [{ status: 'live' }, { status: 'live' }])
   assert.equal(ended, 0)
-  await post(one.url, `/steps/${id}/cancel`)
+  await post(leader.url, `/steps/${id}/cancel`)
   await assertSound(alone.sql)
 })

@@ -28,7 +28,8 @@ export async function startOwnPostgres(): Promise<OwnPostgres> {
   const dataDir = mkdtempSync(join(tmpdir(), 'fleet-q-outage-'))
   // As root the server runs as somebody else, who has to get here.
   chmodSync(dataDir, 0o755)
-  const start = () => startLocalPostgres({ dataDir, settings: SETTINGS })
+  const prefer = process.env['TEST_POSTGRES'] === 'npm' ? 'npm' : 'system'
+  const start = () => startLocalPostgres({ dataDir, prefer, settings: SETTINGS })
   const { url } = await start()
   const pidFile = join(dataDir, 'pg', 'postmaster.pid')
 
