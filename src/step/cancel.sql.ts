@@ -22,6 +22,8 @@ export const cancelSteps = (sql: Sql, stepIds: string[], reason: string) => sql<
     left join lateral (select attempt from fleet_q.later where step_id = steps.id offset 0) as later on true
     where steps.id = any (${stepIds}::bigint[])
     order by steps.id
+    -- Against retention, which may throw the letter away meanwhile: an outcome without a letter would stay behind.
+    for key share of steps
     on conflict (step_id) do nothing
     returning step_id
   ),

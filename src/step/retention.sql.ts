@@ -9,7 +9,9 @@ const LANE_FRONT = 1000
  * younger ones (a step that was delayed for a month) is passed by `after`.
  *
  * What is being redriven at this moment is locked, and left; and only what `gone` took is thrown away. A letter that
- * went because its outcome *looked* old, while a redrive put that outcome aside, would be a step lost.
+ * went because its outcome *looked* old, while a redrive put that outcome aside, would be a step lost. The letter is
+ * locked before the outcome goes: a cancel that began earlier locks it too, and cannot write a new outcome for a step
+ * that is no more.
  */
 export const forgetSettled = (sql: Sql, seconds: number, after: string, limit: number) => sql<
   { last: string | null; looked: number; forgotten: number }[]
@@ -26,8 +28,11 @@ export const forgetSettled = (sql: Sql, seconds: number, after: string, limit: n
     order by step_id
     for update skip locked
   ),
+  letter as materialized (
+    select id from fleet_q.steps where id = any (array(select step_id from old)) order by id for update skip locked
+  ),
   gone as (
-    delete from fleet_q.outcomes where step_id = any (array(select step_id from old))
+    delete from fleet_q.outcomes where step_id = any (array(select id from letter))
     returning step_id, status, attempt
   ),
   -- A step that was cancelled before its first attempt may lie in a lane that nobody claims from. What this leaves

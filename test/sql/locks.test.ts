@@ -215,6 +215,17 @@ describe('retention', () => {
     assert.equal((await sql`select from fleet_q.steps where id = any (${ids}::bigint[])`).length, 0)
   })
 
+  test('leaves no outcome behind of a step that is cancelled again while it is forgotten', async () => {
+    const [step = ''] = await addSteps(sql, await addLane(sql, { type: `t${count++}` }), 1)
+    await database.run((tx) => cancelSteps(tx, [step], 'the test says so'))
+    const forgetting = await openTransaction((tx) => forgetSettled(tx, 0, '0', 1000))
+    const cancelled = database.run((tx) => cancelSteps(tx, [step], 'and again'))
+    await isWaiting('step.cancel')
+    await forgetting.end('commit')
+    assert.deepEqual([...(await cancelled)], [])
+    assert.equal((await sql`select from fleet_q.outcomes where step_id = ${step}`).length, 0)
+  })
+
   test('takes a cancelled step out of a lane that nobody claims from', async () => {
     const type = `t${count++}`
     const ids = await addSteps(sql, await addLane(sql, { type }), 2)
