@@ -200,6 +200,7 @@ create table fleet_q.pods (
   autovacuum_vacuum_scale_factor = 0,
   autovacuum_vacuum_threshold = 200
 );
+create index pods_living on fleet_q.pods (id) where status = any (array['live', 'draining']);
 
 create table fleet_q.progress (
   step_id bigint not null,

@@ -21,8 +21,6 @@ export const ERROR_CODES = [
   'idempotency_conflict',
   'unique_conflict',
   'wrong_state',
-  'claim_lost',
-  'term_lost',
   // what is not to be had now
   'not_running',
   'database_unavailable',

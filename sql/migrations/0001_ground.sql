@@ -24,7 +24,7 @@ begin
 end $$;
 
 -- step_<UTC second>_<12 characters of chance><the key>. The key inside makes a second unique index
--- unnecessary (a text index beside the key costs a bulk insert about a third); the 62 bits of chance, kept in
+-- unnecessary (a text index beside the key costs a bulk insert about a third); the 60 bits of chance, kept in
 -- the row, make an id unguessable.
 create function fleet_q.step_public_id(id bigint, salt bigint, created_at timestamptz) returns text
 language sql stable as $$

@@ -33,6 +33,10 @@ create table fleet_q.pods (
   check ((status in ('dead', 'gone')) = (ended_at is not null))
 ) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 200);
 
+-- For every beat's look at the others. Without it a beat reads all pods that ever were: 12.6 ms with 50,000 that ended.
+-- Nothing in it changes with a beat, so beats stay HOT.
+create index pods_living on fleet_q.pods (id) where status in ('live', 'draining');
+
 -- One row an accession; the term grows, and every chore of a leader carries it.
 create table fleet_q.leader_terms (
   term bigint generated always as identity primary key,

@@ -82,7 +82,9 @@ export async function fleet(args: string[], env: Env): Promise<void> {
     throw error
   }
   const load = startLoad(() => pods.filter((pod) => !pod.ended).map((pod) => pod.url), rate)
-  story.say(`${rate} steps a second are submitted; a line a second tells how the fleet is`)
+  story.say(
+    `${rate} steps a second are submitted; ${process.stdout.isTTY ? 'the last line' : 'a line every 5 s'} tells how the fleet is`,
+  )
   story.say(
     process.stdin.isTTY
       ? `press ${pods.map((pod) => pod.number).join(', ')} to kill that pod with SIGKILL, q to end`

@@ -1,5 +1,4 @@
 import { FleetError } from '../errors.ts'
-import type { Database } from './connect.ts'
 
 /** The SQLSTATE or the driver's code of a failure, also of one in our words; undefined for anything that is not one. */
 export const sqlState = (error: unknown): string | undefined => {
@@ -50,20 +49,4 @@ export function inOurWords(error: unknown): unknown {
   if (state !== undefined && /^[0-9A-Z]{5}$/.test(state))
     return new FleetError('database_error', 'The database refused the operation.', { cause: error })
   return error
-}
-
-/** The same database, its failures in our words: for callers whose errors go to people. */
-export function inWords(database: Database): Database {
-  const told = async <T>(work: Promise<T>): Promise<T> => {
-    try {
-      return await work
-    } catch (error) {
-      throw inOurWords(error)
-    }
-  }
-  return {
-    run: (work, limitMs) => told(database.run(work, limitMs)),
-    begin: (work, limitMs) => told(database.begin(work, limitMs)),
-    close: () => database.close(),
-  }
 }

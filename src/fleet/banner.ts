@@ -24,6 +24,7 @@ export function banner({ config, pod, local, startMs }: BannerFacts): string {
     `  fleet-q ${VERSION}   node ${process.versions.node}   up in ${durationText(startMs)}`,
     '',
     `  database   ${databaseLine(local)}`,
+    ...(local ? [`             ${psqlLine(local)}`] : []),
     `  schema     fleet_q, ${pod.migrated.length > 0 ? `brought up to date (${pod.migrated.length} migrations)` : 'up to date'}`,
     `  pod        ${pod.id}, ${pod.capacity} slots`,
     `  steps      ${types}`,
@@ -38,10 +39,20 @@ export function banner({ config, pod, local, startMs }: BannerFacts): string {
   return `${lines.join('\n')}\n`
 }
 
+const shownFolder = ({ dataDir }: LocalPostgres): string => {
+  const shown = relative(process.cwd(), dataDir)
+  return shown.startsWith('..') ? dataDir : `./${shown}`
+}
+
+/** The password stays in its file: what a terminal prints ends in logs. */
+function psqlLine(local: LocalPostgres): string {
+  const { hostname, port, username, pathname } = new URL(local.url)
+  return `PGPASSWORD=$(cat ${shownFolder(local)}/password) psql -h ${hostname} -p ${port} -U ${username} ${pathname.slice(1)}`
+}
+
 function databaseLine(local: LocalPostgres | undefined): string {
   if (!local) return 'yours (DATABASE_URL)'
-  const shown = relative(process.cwd(), local.dataDir)
-  const where = shown.startsWith('..') ? local.dataDir : `./${shown}`
+  const where = shownFolder(local)
   return local.started
     ? `Postgres ${local.version} of its own, started in ${where} (${durationText(local.startMs)}); for development: set DATABASE_URL to use yours`
     : `Postgres ${local.version} in ${where}, shared with a pod that runs already`

@@ -1,7 +1,7 @@
 import { podName, type Config } from '../config.ts'
 import { noContact } from '../db/address.ts'
 import { awaitDatabase, connect, type Database } from '../db/connect.ts'
-import { inWords } from '../db/failure.ts'
+import { inWords } from '../db/words.ts'
 import { listen } from '../db/listen.ts'
 import { migrate } from '../db/migrate.ts'
 import type { Door } from '../http/routes/door.ts'

@@ -30,8 +30,6 @@ export const STATUS = {
   idempotency_conflict: { status: 409, error_type: 'conflict' },
   unique_conflict: { status: 409, error_type: 'conflict' },
   wrong_state: { status: 409, error_type: 'conflict' },
-  claim_lost: { status: 409, error_type: 'conflict' },
-  term_lost: { status: 409, error_type: 'conflict' },
   not_running: { status: 503, error_type: 'not_running', retryAfterSeconds: 5 },
   database_unavailable: { status: 503, error_type: 'database_unavailable', retryAfterSeconds: 5 },
   database_error: { status: 500, error_type: 'database_error' },

@@ -20,7 +20,7 @@ export interface CycleOptions {
   podId: string
   term: string
   forced?: boolean
-  /** After two dead pods a step comes back at a random moment within this time. */
+  /** After two dead pods a step comes back at a random moment within this time; with 15 s of silence before it, 20 s are kept. */
   spreadMs?: number
 }
 
@@ -44,7 +44,7 @@ const STALE_SECONDS = 120
  * batch is one transaction, and its work is found again from the tables.
  */
 export async function runCycle(options: CycleOptions): Promise<CycleSummary> {
-  const { database, podId, term, forced = false, spreadMs = 10_000 } = options
+  const { database, podId, term, forced = false, spreadMs = 4000 } = options
   const startedAt = performance.now()
   const cycleId = await begin(database, podId, term, forced)
   const report: CycleReport = {
