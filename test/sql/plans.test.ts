@@ -103,7 +103,7 @@ const HOT: Record<string, Hot> = {
   'step.next_due': { statement: (sql) => nextDueMs(sql), uses: ['later_due'], walks: ['later_due'] },
   'pod.beat': {
     statement: (sql) => beatHeart(sql, { id: '1', heartbeatMs: 1000, running: 1, stuck: 0 }),
-    uses: ['pods_pkey', 'leader_terms_open'],
+    uses: ['pods_living', 'leader_terms_open'],
   },
   'recovery.look': { statement: (sql) => findWork(sql, '1'), uses: ['claims_pod'] },
   'recovery.take_claims': {
@@ -368,3 +368,15 @@ async function holdHorizon(url: string) {
     },
   }
 }
+
+test('a beat is a HOT update: it writes no index, however many pods beat', async () => {
+  const beats = await testDatabase()
+  const pod = await addPod(beats.sql)
+  const hot = await beats.sql.begin(async (tx) => {
+    await beatHeart(tx, { id: pod, heartbeatMs: 1000, running: 1, stuck: 0 })
+    const [row] =
+      await tx`select pg_stat_get_xact_tuples_hot_updated('fleet_q.pods'::regclass)::int as updates`
+    return row?.['updates']
+  })
+  assert.equal(hot, 1)
+})
