@@ -7,6 +7,8 @@ import { banner } from './banner.ts'
 import { gatherSteps } from './gather-steps.ts'
 import { startPod, type Pod } from './start-pod.ts'
 
+/** How often a pod that npm started looks whether its shell is still there. */
+const LOOK_FOR_NPM_MS = 250
 /** A crashed pod that cannot even say so in this time is ended all the same. */
 const CRASH_LIMIT_MS = 3000
 
@@ -18,7 +20,7 @@ export async function runPod(
   const config = loadConfig(env)
   const log = logOf(config)
   const startedAt = performance.now()
-  const signals = hearSignals()
+  const signals = hearSignals(env['npm_lifecycle_event'] !== undefined)
   const local = config.databaseUrl ? undefined : await startLocalPostgres({ dataDir: config.dataDir })
   let pod: Pod
   try {
@@ -46,9 +48,11 @@ interface Signals {
 
 /**
  * From the first moment on: a process that is number 1 of its container gets no SIGTERM at all that it does not listen
- * to, and would be killed when its grace is over.
+ * to, and would be killed when its grace is over. Under `npm start` a SIGTERM to npm ends the shell between npm and the
+ * pod, and never reaches the pod (npm 11 with dash): it would go on unseen, on its port. So the end of that shell counts
+ * as the signal.
  */
-function hearSignals(): Signals {
+function hearSignals(underNpm: boolean): Signals {
   let early: NodeJS.Signals | undefined
   let act = (signal: NodeJS.Signals) => {
     if (early !== undefined && signal === 'SIGINT') process.exit(130)
@@ -56,6 +60,14 @@ function hearSignals(): Signals {
   }
   process.on('SIGTERM', (signal) => act(signal))
   process.on('SIGINT', (signal) => act(signal))
+  if (underNpm) {
+    const shell = process.ppid
+    const look = setInterval(() => {
+      if (process.ppid === shell) return
+      clearInterval(look)
+      act('SIGTERM')
+    }, LOOK_FOR_NPM_MS).unref()
+  }
   return {
     endBy(end) {
       act = end
