@@ -1,0 +1,88 @@
+/** What the bench asks of Fleet-Q, of each peer and of each limit: the same of all. */
+
+/**
+ * throughput: its best documented settings for many small jobs. eight: the same, but at most 8 jobs held at a time.
+ * latency: its best documented settings for a job now and then. default: nothing set. results: throughput, but with
+ * every result kept, where that is not the same.
+ */
+export type Profile = 'throughput' | 'results' | 'eight' | 'latency' | 'default'
+
+export interface Job {
+  n: number
+  /** Fills a job up to the size that a row asks for. */
+  pad?: string
+}
+
+export interface WorkOptions {
+  url: string
+  profile: Profile
+  /** Called by the handler of each job, with its number. */
+  onJob(n: number): void
+  /** For rows that ask for more than a profile says: fast heartbeats, say. */
+  settings?: Record<string, string>
+}
+
+export interface Worker {
+  /** Where it serves HTTP, if it does. */
+  address?: string | undefined
+  stop(): Promise<void>
+}
+
+export interface Producer {
+  /** Answers when the job is committed. */
+  submit(job: Job): Promise<unknown>
+  /** All of them in the quickest way that is documented. */
+  submitMany(jobs: Job[]): Promise<unknown>
+  close(): Promise<void>
+}
+
+export interface Tally {
+  /** Jobs with their final state in the database. */
+  ended: number
+  /** Jobs that wait or run. */
+  left: number
+  /** Jobs that ended otherwise than they should have: failed, twice, or with another's result. */
+  wrong: number
+}
+
+/** Looks at a contender's store, over a connection that is open before the clock starts. */
+export interface Inspector {
+  /** Every handler has run: has every job its final state? Cheap, for it is asked again and again. */
+  settled(jobs: number): Promise<boolean>
+  /** The same in full, when the clock has stopped. */
+  tally(): Promise<Tally>
+  close(): Promise<void>
+}
+
+export interface Adapter {
+  name: string
+  store: 'postgres' | 'redis'
+  /** What it does less than the others, for the table; empty where it keeps status and result. */
+  less: string
+  /** The settings of each profile in words, and where they are documented. */
+  profiles: Partial<Record<Profile, string>>
+  /** How many jobs of a drain it handles within a few seconds. */
+  drainJobs: number
+  /** Jobs are deleted when they are done: only the handlers know how many there were. */
+  forgets?: boolean
+  /** Why it cannot be measured on this machine; undefined where it can. */
+  unavailable?(): Promise<string | undefined>
+  /** Loads its library, so that no clock sees it. */
+  load?(): Promise<unknown>
+  /** Schema and queue, in an empty database. */
+  prepare(url: string): Promise<void>
+  /** Puts so many jobs there before the clock starts. */
+  fill(url: string, jobs: number): Promise<void>
+  work(options: WorkOptions): Promise<Worker>
+  produce(url: string, profile: Profile): Promise<Producer>
+  inspect(url: string): Inspector
+}
+
+const BATCH = 1000
+
+/** Jobs 0 to `jobs` in batches of 1000, through the producer's own call. */
+export async function fillByBatches(producer: Producer, jobs: number): Promise<void> {
+  for (let n = 0; n < jobs; n += BATCH)
+    await producer.submitMany(Array.from({ length: Math.min(BATCH, jobs - n) }, (_, i) => ({ n: n + i })))
+  await producer.close()
+}

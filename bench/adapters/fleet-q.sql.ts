@@ -1,0 +1,97 @@
+import type postgres from 'postgres'
+
+/** What templates hold, and what is read back. The only place of the bench that knows our tables. */
+
+/** In their lane and waiting, in order; `after` is the number of the first. */
+export async function fillReady(
+  sql: postgres.Sql,
+  {
+    jobs,
+    type = 'job',
+    lanes = 1,
+    priority = 0,
+  }: { jobs: number; type?: string; lanes?: number; priority?: number },
+): Promise<void> {
+  await sql`
+    with lane as materialized (
+      select n, fleet_q.lane_of(${type}, ${priority}::int, case when ${lanes}::int > 1 then 'k' || n else '' end) as id
+      from generate_series(0, ${lanes}::int - 1) as n
+    ),
+    fresh as materialized (
+      select nextval('fleet_q.step_ids') as id, ordered.n, ordered.lane_id from (
+        select number.n, lane.id as lane_id
+        from generate_series(0, ${jobs}::int - 1) as number (n) join lane on lane.n = number.n % ${lanes}::int
+        order by number.n
+      ) as ordered
+    ),
+    written as (
+      insert into fleet_q.steps (id, salt, lane_id, max_retries, args)
+      select id, (random() * 1e18)::bigint, lane_id, 3, jsonb_build_object('n', n) from fresh order by id
+    )
+    insert into fleet_q.ready (lane_id, step_id, attempt) select lane_id, id, 1 from fresh order by id`
+}
+
+/** Due in a year. */
+export async function fillLater(sql: postgres.Sql, jobs: number): Promise<void> {
+  await sql`
+    with lane as materialized (select fleet_q.lane_of('job', 0, '') as id),
+    fresh as materialized (
+      select nextval('fleet_q.step_ids') as id, n from generate_series(1, ${jobs}::int) as n
+    ),
+    written as (
+      insert into fleet_q.steps (id, salt, lane_id, max_retries, run_at, args)
+      select fresh.id, (random() * 1e18)::bigint, lane.id, 3, now() + interval '1 year' + n * interval '1 ms', '{}'
+      from fresh, lane
+    )
+    insert into fleet_q.later (step_id, lane_id, due_at, attempt, why)
+    select fresh.id, lane.id, now() + interval '1 year' + n * interval '1 ms', 1, 'delay' from fresh, lane`
+}
+
+/** Settled in the last hours, within retention. */
+export async function fillOutcomes(sql: postgres.Sql, jobs: number): Promise<void> {
+  await sql`
+    with lane as materialized (select fleet_q.lane_of('past', 0, '') as id),
+    fresh as materialized (
+      select nextval('fleet_q.step_ids') as id, n from generate_series(1, ${jobs}::int) as n
+    ),
+    written as (
+      insert into fleet_q.steps (id, salt, lane_id, max_retries, created_at, args)
+      select fresh.id, (random() * 1e18)::bigint, lane.id, 3, now() - interval '3 hours', jsonb_build_object('n', n)
+      from fresh, lane
+    )
+    insert into fleet_q.outcomes (step_id, status, attempt, claim_id, pod_id, started_at, settled_at, result)
+    select id, 'completed', 1, 0, 0, now() - interval '2 hours', now() - interval '2 hours', jsonb_build_object('n', n)
+    from fresh`
+}
+
+/** Held by a pod that is silent since long: what recovery is to find. */
+export async function fillOrphans(
+  sql: postgres.Sql,
+  { jobs, perClaim }: { jobs: number; perClaim: number },
+): Promise<void> {
+  await fillReady(sql, { jobs })
+  await sql`
+    with pod as (
+      insert into fleet_q.pods
+        (public_id, name, version, types, capacity, dead_after_ms, leader_eligible, born_at, beat_at)
+      values ('pod-dead-bench', 'dead', '0', '{job}', 500, 3000, false, now() - interval '1 hour', now() - interval '1 hour')
+      returning id
+    ),
+    taken as (delete from fleet_q.ready returning step_id),
+    batch as (select step_id, (row_number() over (order by step_id) - 1) / ${perClaim}::int as number from taken)
+    insert into fleet_q.claims (pod_id, taken_at, step_ids, attempts)
+    select pod.id, now() - interval '1 hour', array_agg(step_id order by step_id), array_agg(1::smallint)
+    from batch, pod group by pod.id, number`
+}
+
+/** A claim ends when the last of its steps is settled. */
+export const CLAIMS_LEFT = 'select count(*)::int as left from fleet_q.claims'
+
+/** Each step has one outcome, completed, with the result of its own arguments, and nothing is left in any tray. */
+export const TALLY = `
+  select
+    (select count(*) from fleet_q.outcomes)::int as ended,
+    (select count(*) from fleet_q.steps as s where not exists (
+      select from fleet_q.outcomes as o where o.step_id = s.id))::int as left,
+    (select count(*) from fleet_q.outcomes as o left join fleet_q.steps as s on s.id = o.step_id
+      where o.status <> 'completed' or o.result -> 'n' is distinct from s.args -> 'n')::int as wrong`

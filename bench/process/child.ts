@@ -1,0 +1,67 @@
+import { findAdapter } from '../adapters/find.ts'
+import type { Worker } from '../adapters/adapter.ts'
+import type { Asked, Calls, Name, Told } from './calls.ts'
+import { createAhead, type Ahead } from './keep-ahead.ts'
+import { offer } from './offer.ts'
+import { createRecorder } from './recorder.ts'
+import { request } from './request.ts'
+import { serveEmpty } from './serve-empty.ts'
+import { submit } from './submit.ts'
+
+/** A process of the bench: a worker, a producer or both, as it is asked. It ends when its parent does. */
+
+const TELL_MS = 5
+
+let recorder = createRecorder(0)
+let worker: Worker | undefined
+let ahead: Ahead | undefined
+
+type Handlers = { [N in Name]: (argument: Parameters<Calls[N]>[0]) => Promise<ReturnType<Calls[N]>> }
+
+const handlers: Handlers = {
+  async load({ adapter }) {
+    await (await findAdapter(adapter)).load?.()
+  },
+  async work({ adapter, jobs, ...options }) {
+    const mine = createRecorder(jobs)
+    recorder = mine
+    worker = await (await findAdapter(adapter)).work({ ...options, onJob: mine.onJob })
+    return { address: worker.address }
+  },
+  seen: () => Promise.resolve(recorder.seen()),
+  handled: () => Promise.resolve(recorder.handled),
+  async stopWork() {
+    await worker?.stop()
+  },
+  submit,
+  offer,
+  async keepAhead(call) {
+    ahead = await createAhead(call)
+  },
+  handledElsewhere: ({ handled }) => Promise.resolve({ submitted: ahead?.handled(handled) ?? 0 }),
+  stopAhead: async () => ({ submitted: (await ahead?.stop()) ?? 0 }),
+  request,
+  serveEmpty,
+}
+
+const tell = (told: Told) => process.send?.(told)
+
+async function answer({ id, name, argument }: Asked) {
+  try {
+    // One table of handlers, one of types: their names are the same.
+    const handler = handlers[name] as (argument: unknown) => Promise<unknown>
+    tell({ id, answer: await handler(argument) })
+  } catch (error) {
+    tell({ id, failure: error instanceof Error ? (error.stack ?? error.message) : String(error) })
+  }
+}
+
+process.on('message', (asked: Asked) => void answer(asked))
+process.on('disconnect', () => process.exit(0))
+
+let told = 0
+setInterval(() => {
+  if (recorder.handled === told) return
+  told = recorder.handled
+  tell({ handled: told })
+}, TELL_MS).unref()

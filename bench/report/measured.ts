@@ -1,0 +1,37 @@
+import type { Profile } from '../adapters/adapter.ts'
+import type { Metric, Run } from '../rows/row.ts'
+
+/** All runs of one contender in one case. */
+export interface Measured {
+  row: string
+  title: string
+  metrics: Metric[]
+  name: string
+  profile: Profile
+  /** Of its profile, in words. */
+  settings: string
+  less: string
+  runs: (Run & { ms: number })[]
+  /** Why a run has no figure. */
+  failures: string[]
+  /** It cannot be had on this machine, and why. */
+  unavailable?: string | undefined
+}
+
+export interface Summary {
+  median: number
+  min: number
+  max: number
+}
+
+export function summarise(measured: Measured, key: string): Summary | undefined {
+  const values = measured.runs.flatMap(({ figures }) => figures[key] ?? []).toSorted((a, b) => a - b)
+  if (values.length === 0) return undefined
+  const middle = (values.length - 1) / 2
+  const at = (i: number) => values[i] ?? 0
+  return {
+    median: (at(Math.floor(middle)) + at(Math.ceil(middle))) / 2,
+    min: at(0),
+    max: at(values.length - 1),
+  }
+}
