@@ -6,10 +6,12 @@ import { rows } from './rows/all.ts'
 export interface Wish {
   rows: string[]
   only: string[]
-  rounds: number
+  /** Undefined: as each row has it. */
+  rounds: number | undefined
   size: Size
   out: string
-  keep: boolean
+  /** Of the ratios to the bare loop: compared with those that are recorded, or recorded. */
+  keep: 'compare' | 'record' | undefined
 }
 
 export const USAGE = `npm run bench                                   everything that fits into ten minutes
@@ -21,12 +23,15 @@ npm run bench -- pinned --minutes 10            what takes long is run by name
   --quick        a fifth of everything, one round: to see that it works
   --minutes N    length of the rows that last
   --out DIR      where the table, the chart and the raw runs go; .cache/bench if not given
-  keep           the short bench of CI: two ratios against the bare loop
+  keep           the short bench of CI: ratios to the bare loop, beside those in bench/recorded.json
+  --record       with keep: records them
 
 rows: ${rows.map(({ name }) => name).join(', ')}
 contenders: ${adapterNames.join(', ')}`
 
 const MINUTES = 0.5
+/** The short bench of CI. */
+const KEPT = { rows: ['drain', 'submit'], only: ['fleet-q', 'bare'] }
 
 export function parseWish(argv: string[]): Wish {
   const { values, positionals } = parseArgs({
@@ -34,27 +39,28 @@ export function parseWish(argv: string[]): Wish {
     allowPositionals: true,
     options: {
       only: { type: 'string', default: '' },
-      rounds: { type: 'string', default: '3' },
+      rounds: { type: 'string' },
       minutes: { type: 'string', default: String(MINUTES) },
       out: { type: 'string', default: '.cache/bench' },
       quick: { type: 'boolean', default: false },
+      record: { type: 'boolean', default: false },
     },
   })
-  const keep = positionals.includes('keep')
-  const named = positionals.filter((name) => name !== 'keep')
+  const isKeep = positionals.includes('keep')
+  const named = isKeep ? KEPT.rows : positionals
   refuseUnknown(
     'row',
     named,
     rows.map(({ name }) => name),
   )
-  const only = values.only.split(',').filter(Boolean)
+  const only = isKeep ? KEPT.only : values.only.split(',').filter(Boolean)
   refuseUnknown('contender', only, adapterNames)
   const share = values.quick ? 0.2 : 1
   return {
-    keep,
+    keep: isKeep ? (values.record ? 'record' : 'compare') : undefined,
     rows: named.length > 0 ? named : rows.filter(({ byNameOnly }) => !byNameOnly).map(({ name }) => name),
     only,
-    rounds: values.quick ? 1 : positive('rounds', values.rounds),
+    rounds: values.rounds === undefined ? (values.quick ? 1 : undefined) : positive('rounds', values.rounds),
     out: values.out,
     size: {
       quick: values.quick,

@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { findAdapter } from './adapters/find.ts'
 import type { Wish } from './arguments.ts'
 import { installPeers } from './adapters/peers.ts'
+import { compare, ratiosToBare, record } from './report/keep.ts'
 import { createProgress, type Progress } from './report/progress.ts'
 import { writeReport } from './report/write.ts'
 import { rows } from './rows/all.ts'
@@ -12,6 +13,7 @@ import type { Measured } from './report/measured.ts'
 import { createCopies } from './server/copy.ts'
 import { startServer } from './server/start.ts'
 
+const ROUNDS = 3
 const CACHE = join(import.meta.dirname, '../.cache/bench')
 
 /** Everybody in turns, round by round, so that a slow minute of the machine meets them all. Answers an exit code. */
@@ -33,8 +35,12 @@ export async function bench(wish: Wish): Promise<number> {
     const stopped = await Promise.race([all, interrupted]).catch((error: unknown) => error)
     progress.end()
     await writeReport(measured, wish, server)
-    if (stopped instanceof Error) console.error(stopped.stack)
-    return stopped instanceof Error ? 1 : 0
+    if (stopped instanceof Error) {
+      console.error(stopped.stack)
+      return 1
+    }
+    if (wish.keep === 'record') record(ratiosToBare(measured))
+    return wish.keep === 'compare' && !compare(ratiosToBare(measured)) ? 1 : 0
   } finally {
     await copies.clean()
     await server.stop()
@@ -51,7 +57,7 @@ function build() {
 const wanted = ({ contenders }: Case, { only }: Wish) =>
   contenders.filter(({ name }) => only.length === 0 || only.includes(name))
 
-const roundsOf = (each: Case, wish: Wish) => Math.min(each.rounds ?? wish.rounds, wish.rounds)
+const roundsOf = (each: Case, { rounds }: Wish) => rounds ?? each.rounds ?? ROUNDS
 
 const countRuns = (cases: Case[], wish: Wish) =>
   cases.reduce((sum, each) => sum + wanted(each, wish).length * roundsOf(each, wish), 0)

@@ -57,7 +57,7 @@ export const absurd: Adapter = {
     latency: 'concurrency 10, pollInterval 5 ms',
     default: 'nothing set: one task at a time, polls every 250 ms',
   },
-  drainJobs: 10_000,
+  drainJobs: 5000,
   unavailable() {
     try {
       schema()
@@ -73,14 +73,14 @@ export const absurd: Adapter = {
     await client.createQueue('job')
     await client.close()
   },
-  async fill(url, jobs) {
-    await fillByBatches(await absurd.produce(url, 'throughput'), jobs)
+  async fill(url, jobs, pad) {
+    await fillByBatches(await absurd.produce(url, 'throughput'), jobs, pad)
   },
   async work({ url, profile, onJob }) {
     const client = await open(url)
-    client.registerTask({ name: 'job' }, ({ n }) => {
-      onJob(n)
-      return Promise.resolve({ n })
+    client.registerTask({ name: 'job' }, async ({ n }) => {
+      await onJob(n)
+      return { n }
     })
     const worker = await client.startWorker({ ...OF_WORK[profile], onError: () => {} })
     return { stop: () => worker.close() }

@@ -16,10 +16,12 @@ export interface Job {
 export interface WorkOptions {
   url: string
   profile: Profile
-  /** Called by the handler of each job, with its number. */
-  onJob(n: number): void
+  /** Called by the handler of each job, with its number; the job ends when the answer has, at once without one. */
+  onJob(n: number): Promise<void> | undefined
   /** For rows that ask for more than a profile says: fast heartbeats, say. */
   settings?: Record<string, string>
+  /** Serves and handles nothing. */
+  handlesNothing?: boolean
 }
 
 export interface Worker {
@@ -56,7 +58,7 @@ export interface Inspector {
 
 export interface Adapter {
   name: string
-  store: 'postgres' | 'redis'
+  store: 'postgres' | 'none'
   /** What it does less than the others, for the table; empty where it keeps status and result. */
   less: string
   /** The settings of each profile in words, and where they are documented. */
@@ -69,10 +71,12 @@ export interface Adapter {
   unavailable?(): Promise<string | undefined>
   /** Loads its library, so that no clock sees it. */
   load?(): Promise<unknown>
+  /** Settings of a profile lie in the database: each profile has templates of its own. */
+  storesProfile?: boolean
   /** Schema and queue, in an empty database. */
-  prepare(url: string): Promise<void>
+  prepare(url: string, profile: Profile): Promise<void>
   /** Puts so many jobs there before the clock starts. */
-  fill(url: string, jobs: number): Promise<void>
+  fill(url: string, jobs: number, pad?: string): Promise<void>
   work(options: WorkOptions): Promise<Worker>
   produce(url: string, profile: Profile): Promise<Producer>
   inspect(url: string): Inspector
@@ -81,8 +85,11 @@ export interface Adapter {
 const BATCH = 1000
 
 /** Jobs 0 to `jobs` in batches of 1000, through the producer's own call. */
-export async function fillByBatches(producer: Producer, jobs: number): Promise<void> {
-  for (let n = 0; n < jobs; n += BATCH)
-    await producer.submitMany(Array.from({ length: Math.min(BATCH, jobs - n) }, (_, i) => ({ n: n + i })))
+export async function fillByBatches(producer: Producer, jobs: number, pad?: string): Promise<void> {
+  const rest = pad === undefined ? {} : { pad }
+  for (let first = 0; first < jobs; first += BATCH) {
+    const size = Math.min(BATCH, jobs - first)
+    await producer.submitMany(Array.from({ length: size }, (_, i) => ({ n: first + i, ...rest })))
+  }
   await producer.close()
 }

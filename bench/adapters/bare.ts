@@ -1,11 +1,14 @@
 import { connect, type Database } from '../../src/db/connect.ts'
 import { registerPod } from '../../src/pod/pod.sql.ts'
-import { exchange, type ClaimedStep, type Report } from '../../src/step/exchange.sql.ts'
+import { exchange } from '../../src/step/exchange.sql.ts'
 import { findLanes, insertSteps, type NewStep } from '../../src/step/submit.sql.ts'
 import type { Adapter, Job } from './adapter.ts'
 import { fleetQ } from './fleet-q.ts'
 
 /** The limit: our own statements in a loop without handlers, timers, heartbeats or anything else of a pod. */
+
+type Report = Parameters<typeof exchange>[2][number]
+type ClaimedStep = Extract<Awaited<ReturnType<typeof exchange>>[number], { kind: 'claimed' }>
 
 const STEPS_PER_CLAIM = 500
 /** In flight: while one statement runs, the answer to the other is read. */
@@ -16,7 +19,11 @@ const IDLE_MS = 20
 const open = (url: string, max: number): Database =>
   connect({ url, name: 'bare', max, pooler: false, deadlineMs: 30_000 })
 
+/** It runs no handler. */
+const NO_TIME = { startedMs: 0, ranMs: 0 }
+
 const reportOf = (step: ClaimedStep): Report => ({
+  ...NO_TIME,
   claimId: step.claim_id,
   stepId: step.step_id,
   attempt: step.attempt,
@@ -24,7 +31,6 @@ const reportOf = (step: ClaimedStep): Report => ({
   ended: null,
   result: JSON.stringify({ n: step.args['n'] }),
   error: null,
-  ranMs: 0,
   delayMs: null,
   nextAttempt: null,
 })
@@ -72,7 +78,7 @@ export const bare: Adapter = {
         const claims = held[0] ? [held[0].claim_id] : []
         const rows = await database.run((sql) => exchange(sql, want, held.map(reportOf), claims))
         held = rows.filter((row): row is ClaimedStep => row.kind === 'claimed')
-        for (const { args } of held) onJob((args as unknown as Job).n)
+        for (const { args } of held) void onJob((args as unknown as Job).n)
         const last = held.at(-1)
         if (last && (!mark || BigInt(last.position) > mark.position))
           mark = { lane: last.lane_id, position: BigInt(last.position) }

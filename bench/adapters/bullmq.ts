@@ -1,4 +1,4 @@
-import type { Adapter, Job, Profile } from './adapter.ts'
+import type { Adapter, Job, Profile, WorkOptions } from './adapter.ts'
 import { fillByBatches } from './adapter.ts'
 import { inspectSql } from './ask.ts'
 import { loadPeer } from './peers.ts'
@@ -53,16 +53,16 @@ const POOL_MAX = 20
 export async function createWorker(
   connection: object,
   profile: Profile,
-  onJob: (n: number) => void,
+  onJob: WorkOptions['onJob'],
   settings: Record<string, string>,
   backend?: unknown,
 ) {
   const { Worker } = await load()
   const worker = new Worker(
     'job',
-    ({ data: { n } }) => {
-      onJob(n)
-      return Promise.resolve({ n })
+    async ({ data: { n } }) => {
+      await onJob(n)
+      return { n }
     },
     { connection, ...OF_WORK[profile], ...numbers(settings) },
     backend,
@@ -93,15 +93,15 @@ export const bullmqPg: Adapter = {
   store: 'postgres',
   less: '',
   profiles: PROFILES,
-  drainJobs: 10_000,
+  drainJobs: 5000,
   load,
   async prepare(url) {
     const { createPostgresBackend } = await load()
-    const producer = await createProducer(connectionTo(url), createPostgresBackend)
+    const producer = await createProducer({ ...connectionTo(url), migrate: true }, createPostgresBackend)
     await producer.close()
   },
-  async fill(url, jobs) {
-    await fillByBatches(await bullmqPg.produce(url, 'throughput'), jobs)
+  async fill(url, jobs, pad) {
+    await fillByBatches(await bullmqPg.produce(url, 'throughput'), jobs, pad)
   },
   async work({ url, profile, onJob, settings = {} }) {
     const { createPostgresBackend } = await load()

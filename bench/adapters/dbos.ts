@@ -1,4 +1,4 @@
-import type { Adapter, Profile } from './adapter.ts'
+import type { Adapter, Profile, WorkOptions } from './adapter.ts'
 import { fillByBatches } from './adapter.ts'
 import { inspectSql } from './ask.ts'
 import { loadPeer } from './peers.ts'
@@ -35,7 +35,7 @@ const OF_QUEUE: Partial<Record<Profile, object>> = {
 
 const silent = { info() {}, debug() {}, warn() {}, error() {} }
 
-async function launch(url: string, profile: Profile, onJob: (n: number) => void) {
+async function launch(url: string, profile: Profile, onJob: WorkOptions['onJob']) {
   const { DBOS } = await load()
   DBOS.setConfig({
     name: NAME,
@@ -46,9 +46,9 @@ async function launch(url: string, profile: Profile, onJob: (n: number) => void)
     ...(profile === 'default' ? {} : { systemDatabasePoolSize: 20 }),
   })
   DBOS.registerWorkflow(
-    (n) => {
-      onJob(n)
-      return Promise.resolve({ n })
+    async (n) => {
+      await onJob(n)
+      return { n }
     },
     { name: 'job' },
   )
@@ -70,14 +70,16 @@ export const dbos: Adapter = {
     latency: 'minPollingIntervalMs 5, pool 20',
     default: 'nothing set: polls every second',
   },
-  drainJobs: 10_000,
+  drainJobs: 5000,
   load,
-  async prepare(url) {
-    const { stop } = await launch(url, 'default', () => {})
+  // A queue that is changed after its first poll keeps the old interval: 1 s instead of 5 ms.
+  storesProfile: true,
+  async prepare(url, profile) {
+    const { stop } = await launch(url, profile, () => undefined)
     await stop()
   },
-  async fill(url, jobs) {
-    await fillByBatches(await dbos.produce(url, 'throughput'), jobs)
+  async fill(url, jobs, pad) {
+    await fillByBatches(await dbos.produce(url, 'throughput'), jobs, pad)
   },
   work: ({ url, profile, onJob }) => launch(url, profile, onJob),
   async produce(url) {

@@ -8,6 +8,7 @@ const ADAPTERS: Record<string, () => Promise<Adapter>> = {
   'bullmq-pg': async () => (await import('./bullmq.ts')).bullmqPg,
   dbos: async () => (await import('./dbos.ts')).dbos,
   absurd: async () => (await import('./absurd.ts')).absurd,
+  hono: async () => (await import('./hono.ts')).hono,
   bare: async () => (await import('./bare.ts')).bare,
 }
 

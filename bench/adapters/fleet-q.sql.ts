@@ -10,7 +10,8 @@ export async function fillReady(
     type = 'job',
     lanes = 1,
     priority = 0,
-  }: { jobs: number; type?: string; lanes?: number; priority?: number },
+    pad = '',
+  }: { jobs: number; type?: string; lanes?: number; priority?: number; pad?: string },
 ): Promise<void> {
   await sql`
     with lane as materialized (
@@ -26,7 +27,9 @@ export async function fillReady(
     ),
     written as (
       insert into fleet_q.steps (id, salt, lane_id, max_retries, args)
-      select id, (random() * 1e18)::bigint, lane_id, 3, jsonb_build_object('n', n) from fresh order by id
+      select id, (random() * 1e18)::bigint, lane_id, 3,
+        jsonb_build_object('n', n) || case when ${pad} = '' then '{}' else jsonb_build_object('pad', ${pad}::text) end
+      from fresh order by id
     )
     insert into fleet_q.ready (lane_id, step_id, attempt) select lane_id, id, 1 from fresh order by id`
 }
@@ -64,24 +67,46 @@ export async function fillOutcomes(sql: postgres.Sql, jobs: number): Promise<voi
     from fresh`
 }
 
-/** Held by a pod that is silent since long: what recovery is to find. */
+/** Held by a pod that will be found dead when `dieSoon` has passed: what recovery is to find. */
 export async function fillOrphans(
   sql: postgres.Sql,
-  { jobs, perClaim }: { jobs: number; perClaim: number },
+  { jobs, perClaim, type }: { jobs: number; perClaim: number; type: string },
 ): Promise<void> {
-  await fillReady(sql, { jobs })
+  await fillReady(sql, { jobs, type })
   await sql`
     with pod as (
-      insert into fleet_q.pods
-        (public_id, name, version, types, capacity, dead_after_ms, leader_eligible, born_at, beat_at)
-      values ('pod-dead-bench', 'dead', '0', '{job}', 500, 3000, false, now() - interval '1 hour', now() - interval '1 hour')
+      insert into fleet_q.pods (public_id, name, version, types, capacity, dead_after_ms, leader_eligible)
+      values ('pod-bench-0000000000', 'bench', '0', ${[type]}::text[], ${perClaim}, 3000, false)
       returning id
     ),
     taken as (delete from fleet_q.ready returning step_id),
-    batch as (select step_id, (row_number() over (order by step_id) - 1) / ${perClaim}::int as number from taken)
-    insert into fleet_q.claims (pod_id, taken_at, step_ids, attempts)
-    select pod.id, now() - interval '1 hour', array_agg(step_id order by step_id), array_agg(1::smallint)
-    from batch, pod group by pod.id, number`
+    batch as (
+      select step_id, (row_number() over (order by step_id) - 1) / ${perClaim}::int as number from taken
+    )
+    insert into fleet_q.claims (pod_id, step_ids, attempts)
+    select pod.id, array_agg(step_id order by step_id), array_agg(1::smallint) from batch, pod group by pod.id, number`
+}
+
+/** Its last sign of life: it is silent for too long when so much time has passed. */
+export async function dieSoon(sql: postgres.Sql, ms: number): Promise<void> {
+  await sql`
+    update fleet_q.pods set beat_at = now() + make_interval(secs => (${ms}::float8 - dead_after_ms) / 1000)
+    where public_id = 'pod-bench-0000000000'`
+}
+
+export interface CycleSpan {
+  fromMs: number
+  toMs: number
+}
+
+/** How many steps recovery has put back, and how long ago its first such cycle began and its last one ended. */
+export async function readCycles(sql: postgres.Sql) {
+  const [row] = await sql<{ requeued: number; agoFromMs: number; agoToMs: number }[]>`
+    select coalesce(sum(requeued), 0)::int as requeued,
+      coalesce(extract(epoch from clock_timestamp() - min(started_at)), 0)::float8 * 1000 as "agoFromMs",
+      coalesce(extract(epoch from clock_timestamp() - max(finished_at)), 0)::float8 * 1000 as "agoToMs"
+    from fleet_q.recovery_cycles where requeued > 0`
+  return row ?? { requeued: 0, agoFromMs: 0, agoToMs: 0 }
 }
 
 /** A claim ends when the last of its steps is settled. */
@@ -95,3 +120,9 @@ export const TALLY = `
       select from fleet_q.outcomes as o where o.step_id = s.id))::int as left,
     (select count(*) from fleet_q.outcomes as o left join fleet_q.steps as s on s.id = o.step_id
       where o.status <> 'completed' or o.result -> 'n' is distinct from s.args -> 'n')::int as wrong`
+
+/** Cheap where there are few. */
+export async function countOutcomes(sql: postgres.Sql): Promise<number> {
+  const [row] = await sql<{ ended: number }[]>`select count(*)::int as ended from fleet_q.outcomes`
+  return row?.ended ?? 0
+}

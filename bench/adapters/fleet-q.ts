@@ -1,6 +1,6 @@
 import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
-import type { Adapter, Job, Profile } from './adapter.ts'
+import type { Adapter, Job, Profile, WorkOptions } from './adapter.ts'
 import { inspectSql, withSql } from './ask.ts'
 import { CLAIMS_LEFT, fillReady, TALLY } from './fleet-q.sql.ts'
 
@@ -24,13 +24,13 @@ const SETTINGS: Partial<Record<Profile, Record<string, string>>> = {
 export async function startPod(
   url: string,
   settings: Record<string, string> = {},
-  onJob?: (n: number) => void,
+  onJob?: WorkOptions['onJob'],
 ) {
   const { createPod, defineStep } = await load()
   const job = defineStep('job', {}, (args) => {
     const { n } = args as Job
-    onJob?.(n)
-    return { n }
+    const held = onJob?.(n)
+    return held ? held.then(() => ({ n })) : { n }
   })
   return createPod({
     steps: onJob ? [job] : [],
@@ -55,9 +55,9 @@ export const fleetQ: Adapter = {
     const pod = await startPod(url)
     await pod.stop()
   },
-  fill: (url, jobs) => withSql(url, (sql) => fillReady(sql, { jobs })),
-  async work({ url, profile, onJob, settings }) {
-    const pod = await startPod(url, { ...SETTINGS[profile], ...settings }, onJob)
+  fill: (url, jobs, pad = '') => withSql(url, (sql) => fillReady(sql, { jobs, pad })),
+  async work({ url, profile, onJob, settings, handlesNothing }) {
+    const pod = await startPod(url, { ...SETTINGS[profile], ...settings }, handlesNothing ? undefined : onJob)
     return { address: `http://${pod.address.host}:${pod.address.port}`, stop: () => pod.stop() }
   },
   produce: async (url) => (await import('./fleet-q-submit.ts')).createProducer(url),

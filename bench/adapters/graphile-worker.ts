@@ -50,8 +50,8 @@ export const graphileWorker: Adapter = {
     const { runMigrations, Logger } = await load()
     await runMigrations({ connectionString: url, logger: new Logger(() => () => {}) })
   },
-  async fill(url, jobs) {
-    await fillByBatches(await graphileWorker.produce(url, 'throughput'), jobs)
+  async fill(url, jobs, pad) {
+    await fillByBatches(await graphileWorker.produce(url, 'throughput'), jobs, pad)
   },
   async work({ url, profile, onJob }) {
     const { run, Logger } = await load()

@@ -65,15 +65,16 @@ export const pgBoss: Adapter = {
     await boss.createQueue('called', { notify: true })
     await stop(boss)
   },
-  async fill(url, jobs) {
-    await fillByBatches(await pgBoss.produce(url, 'throughput'), jobs)
+  async fill(url, jobs, pad) {
+    await fillByBatches(await pgBoss.produce(url, 'throughput'), jobs, pad)
   },
   async work({ url, profile, onJob }) {
     const boss = await start(url, { max: 10, ...(isCalled(profile) ? { useListenNotify: true } : {}) })
-    await boss.work(isCalled(profile) ? 'called' : 'job', OF_WORK[profile] ?? {}, (jobs) => {
-      for (const { data } of jobs) onJob(data.n)
+    await boss.work(isCalled(profile) ? 'called' : 'job', OF_WORK[profile] ?? {}, async (jobs) => {
+      const held = jobs.flatMap(({ data }) => onJob(data.n) ?? [])
+      if (held.length > 0) await Promise.all(held)
       const results = jobs.map(({ id, data: { n } }) => ({ id, status: 'completed', output: { n } }))
-      return Promise.resolve(profile === 'results' ? results : { ok: true })
+      return profile === 'results' ? results : { ok: true }
     })
     return { stop: () => stop(boss) }
   },

@@ -1,4 +1,4 @@
-import type { Job, Profile } from '../adapters/adapter.ts'
+import type { Profile } from '../adapters/adapter.ts'
 
 /** What the bench asks of its processes. Answers travel as structured clones, so that arrays of numbers stay small. */
 
@@ -9,6 +9,11 @@ export interface WorkCall {
   /** Numbers of the jobs are below this. */
   jobs: number
   settings?: Record<string, string>
+  handlesNothing?: boolean
+  /** How long each handler runs; not at all without it. */
+  holdMs?: number
+  /** So many workers in this process, where the row wants more of them than the machine could bear processes. */
+  times?: number
 }
 
 export interface Seen {
@@ -25,6 +30,8 @@ export interface SubmitCall {
   profile: Profile
   callers: number
   ms: number
+  /** No more than these, however much time there is. */
+  jobsMax?: number
   /** Jobs in each call: 1 for single submits. */
   batch: number
   pad?: string
@@ -60,16 +67,26 @@ export interface KeepAheadCall {
 }
 
 export interface RequestCall {
-  url: string
-  method: string
-  body?: Job | Record<string, unknown>
+  /** Where POST /submit is served. */
+  address: string
+  body: Record<string, unknown>
   connections: number
   ms: number
+}
+
+export interface FillCall {
+  adapter: string
+  url: string
+  profile: Profile
+  jobs: number
+  pad?: string
 }
 
 export interface Calls {
   /** Loads the adapter and its library, so that no clock sees it. */
   load(call: { adapter: string }): void
+  /** Makes the schema, and puts jobs there. */
+  fill(call: FillCall): void
   work(call: WorkCall): { address: string | undefined }
   seen(): Seen
   /** Handlers that have started since the start. */
@@ -82,7 +99,6 @@ export interface Calls {
   handledElsewhere(call: { handled: number }): { submitted: number }
   stopAhead(): { submitted: number }
   request(call: RequestCall): Submitted
-  serveEmpty(): { address: string }
 }
 
 export type Name = keyof Calls

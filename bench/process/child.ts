@@ -5,7 +5,6 @@ import { createAhead, type Ahead } from './keep-ahead.ts'
 import { offer } from './offer.ts'
 import { createRecorder } from './recorder.ts'
 import { request } from './request.ts'
-import { serveEmpty } from './serve-empty.ts'
 import { submit } from './submit.ts'
 
 /** A process of the bench: a worker, a producer or both, as it is asked. It ends when its parent does. */
@@ -13,7 +12,7 @@ import { submit } from './submit.ts'
 const TELL_MS = 5
 
 let recorder = createRecorder(0)
-let worker: Worker | undefined
+let workers: Worker[] = []
 let ahead: Ahead | undefined
 
 type Handlers = { [N in Name]: (argument: Parameters<Calls[N]>[0]) => Promise<ReturnType<Calls[N]>> }
@@ -22,16 +21,23 @@ const handlers: Handlers = {
   async load({ adapter }) {
     await (await findAdapter(adapter)).load?.()
   },
-  async work({ adapter, jobs, ...options }) {
-    const mine = createRecorder(jobs)
+  async fill({ adapter, url, profile, jobs, pad }) {
+    const { prepare, fill } = await findAdapter(adapter)
+    await prepare(url, profile)
+    if (jobs > 0) await fill(url, jobs, pad)
+  },
+  async work({ adapter, jobs, holdMs = 0, times = 1, ...options }) {
+    const mine = createRecorder(jobs, holdMs)
     recorder = mine
-    worker = await (await findAdapter(adapter)).work({ ...options, onJob: mine.onJob })
-    return { address: worker.address }
+    const { work } = await findAdapter(adapter)
+    for (let time = 0; time < times; time++) workers.push(await work({ ...options, onJob: mine.onJob }))
+    return { address: workers.at(-1)?.address }
   },
   seen: () => Promise.resolve(recorder.seen()),
   handled: () => Promise.resolve(recorder.handled),
   async stopWork() {
-    await worker?.stop()
+    await Promise.all(workers.map((worker) => worker.stop()))
+    workers = []
   },
   submit,
   offer,
@@ -41,7 +47,6 @@ const handlers: Handlers = {
   handledElsewhere: ({ handled }) => Promise.resolve({ submitted: ahead?.handled(handled) ?? 0 }),
   stopAhead: async () => ({ submitted: (await ahead?.stop()) ?? 0 }),
   request,
-  serveEmpty,
 }
 
 const tell = (told: Told) => process.send?.(told)

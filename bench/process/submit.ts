@@ -10,6 +10,7 @@ export async function submit({
   ms,
   batch,
   pad,
+  jobsMax = Number.POSITIVE_INFINITY,
 }: SubmitCall): Promise<Submitted> {
   const producer = await (await findAdapter(adapter)).produce(url, profile)
   const rest = pad === undefined ? {} : { pad }
@@ -19,7 +20,7 @@ export async function submit({
   const until = begun + ms
 
   async function caller() {
-    while (performance.now() < until) {
+    while (performance.now() < until && next < jobsMax) {
       if (batch === 1) await producer.submit({ n: next++, ...rest })
       else await producer.submitMany(Array.from({ length: batch }, () => ({ n: next++, ...rest })))
       jobs += batch

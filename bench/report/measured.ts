@@ -35,3 +35,10 @@ export function summarise(measured: Measured, key: string): Summary | undefined 
     max: at(values.length - 1),
   }
 }
+
+/** With its profile, where others of that name stand beside it. */
+export function labelOf(one: Measured, group: Measured[]): string {
+  if (one.profile === 'results') return `${one.name}, results kept`
+  const isAlone = group.filter(({ name }) => name === one.name).length === 1
+  return isAlone ? one.name : `${one.name}, ${one.profile}`
+}

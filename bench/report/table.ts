@@ -1,4 +1,4 @@
-import { summarise, type Measured } from './measured.ts'
+import { labelOf, summarise, type Measured } from './measured.ts'
 
 const OURS = 'fleet-q'
 
@@ -14,7 +14,9 @@ export function drawTable(measured: Measured[]): string {
         return group.flatMap((one) => {
           const summary = summarise(one, key)
           if (!summary)
-            return metrics[0]?.key === key ? [`| ${labelOf(one)} | ${unit} | | | | | ${why(one)} |`] : []
+            return metrics[0]?.key === key
+              ? [`| ${labelOf(one, group)} | ${unit} | | | | | ${why(one)} |`]
+              : []
           const ratio = one === ours || mine === undefined ? undefined : ratioOf(mine, summary.median, better)
           const notes = [
             one.settings,
@@ -22,7 +24,7 @@ export function drawTable(measured: Measured[]): string {
             ...one.failures.map((failure) => `a run without figure: ${firstLine(failure)}`),
           ]
           return [
-            `| ${labelOf(one)} | ${unit} | ${[summary.median, summary.min, summary.max].map(number).join(' | ')} | ${
+            `| ${labelOf(one, group)} | ${unit} | ${[summary.median, summary.min, summary.max].map(number).join(' | ')} | ${
               ratio === undefined ? '' : `${ratio.toFixed(2)} x`
             } | ${notes.filter(Boolean).join('; ')} |`,
           ]
@@ -39,9 +41,6 @@ export function drawTable(measured: Measured[]): string {
     })
     .join('\n')
 }
-
-export const labelOf = ({ name, profile }: Measured) =>
-  profile === 'results' ? `${name}, results kept` : name
 
 /** Above 1: Fleet-Q is better, whatever the metric. */
 export const ratioOf = (ours: number, theirs: number, better: 'more' | 'less') =>

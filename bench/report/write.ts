@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import type { Wish } from '../arguments.ts'
 import { peerVersion } from '../adapters/peers.ts'
 import type { Server } from '../server/start.ts'
+import { drawBars, drawLines } from './chart.ts'
 import type { Measured } from './measured.ts'
 import { drawTable } from './table.ts'
 
@@ -16,12 +17,15 @@ const PACKAGES: Record<string, string> = {
   absurd: 'absurd-sdk',
 }
 
-/** Prints the table, and writes it, its chart and the raw runs into a folder. */
+/** Prints the table, and writes it, its charts and the raw runs into a folder. */
 export async function writeReport(measured: Measured[], wish: Wish, server: Server): Promise<void> {
   const text = `${drawTable(measured)}\n${describeMachine(measured, server)}\n`
   mkdirSync(wish.out, { recursive: true })
   writeFileSync(join(wish.out, 'table.md'), text)
   writeFileSync(join(wish.out, 'runs.json'), `${JSON.stringify(measured, null, 1)}\n`)
+  writeFileSync(join(wish.out, 'bars.svg'), drawBars(measured))
+  const lines = drawLines(measured)
+  if (lines !== undefined) writeFileSync(join(wish.out, 'lines.svg'), lines)
   console.log(text)
 }
 

@@ -1,5 +1,31 @@
+import { backlog, kept } from './backlog.ts'
+import { cost } from './cost.ts'
 import { defaults, drain, drain8 } from './drain.ts'
+import { idle } from './idle.ts'
+import { kill } from './kill.ts'
+import { pickup } from './pickup.ts'
+import { pinned } from './pinned.ts'
+import { memory, start } from './pod.ts'
+import { recovery } from './recovery.ts'
 import type { Row } from './row.ts'
+import { bulk, http, submit } from './submit.ts'
 
 /** In the order of the table. */
-export const rows: Row[] = [drain, drain8, defaults]
+export const rows: Row[] = [
+  drain,
+  drain8,
+  defaults,
+  submit,
+  bulk,
+  http,
+  pickup,
+  backlog,
+  kept,
+  pinned,
+  cost,
+  idle,
+  kill,
+  recovery,
+  memory,
+  start,
+]

@@ -1,4 +1,6 @@
-import type { Adapter } from '../adapters/adapter.ts'
+import postgres from 'postgres'
+import type { Adapter, Profile } from '../adapters/adapter.ts'
+import { withChildren } from '../process/spawn.ts'
 import type { Server } from './start.ts'
 
 /** Every run starts from a fresh copy of a template: the same rows, vacuumed, analysed, and on disk. */
@@ -27,7 +29,6 @@ export function createCopies(server: Server): Copies {
     await drop(database)
     await admin.unsafe(`create database "${database}" template template0`)
     await fill(server.urlOf(database))
-    const { default: postgres } = await import('postgres')
     const sql = postgres(server.urlOf(database), { max: 1, onnotice: () => {} })
     await sql.unsafe('vacuum analyze')
     await sql.end()
@@ -62,9 +63,13 @@ export function createCopies(server: Server): Copies {
   }
 }
 
-/** The adapter's schema with so many jobs in it. */
-export const filledTemplate = (copies: Copies, adapter: Adapter, jobs: number) =>
-  copies.template(`${adapter.name}_${jobs}`, async (url) => {
-    await adapter.prepare(url)
-    if (jobs > 0) await adapter.fill(url, jobs)
+/** The adapter's schema with so many jobs in it, made by a process of its own: a library may be set up once in each. */
+export function filledTemplate(copies: Copies, adapter: Adapter, profile: Profile, jobs: number) {
+  const name = `${adapter.name}_${adapter.storesProfile ? `${profile}_` : ''}${jobs}`
+  return copies.template(name, (url) => fillFresh(adapter, url, profile, jobs))
+}
+
+export const fillFresh = (adapter: Adapter, url: string, profile: Profile, jobs: number) =>
+  withChildren([adapter.name], async ([child]) => {
+    await child?.ask('fill', { adapter: adapter.name, url, profile, jobs })
   })

@@ -16,7 +16,8 @@ const SETTINGS = {
   full_page_writes: 'on',
   random_page_cost: '1.1',
   track_io_timing: 'on',
-  max_connections: '300',
+  // PERF.md had 300; 200 idle pods want more.
+  max_connections: '1000',
   shared_preload_libraries: 'pg_stat_statements',
   // As Postgres comes; the server of a pod of ours would switch it off.
   jit: 'on',

@@ -33,7 +33,10 @@ async function look({ admin }: Server, database: string): Promise<Cost> {
   const cpuSeconds = serverCpu(await postmasterOf(admin))
   const [row] = await admin<{ wal: number; statements: number; transactions: number }[]>`
     select (pg_current_wal_insert_lsn() - '0/0')::float8 as wal,
-      coalesce((select sum(calls) from pg_stat_statements where dbid = d.oid), 0)::float8 as statements,
+      -- What foreign keys ask at the end of a transaction is counted with the statements, and nobody sent it.
+      coalesce((
+        select sum(calls) from pg_stat_statements
+        where dbid = d.oid and query !~ '^SELECT .* FROM ONLY .* FOR KEY SHARE OF x$'), 0)::float8 as statements,
       (select (xact_commit + xact_rollback)::float8 from pg_stat_database where datid = d.oid) as transactions
     from pg_database as d where datname = ${database}`
   return {

@@ -1,0 +1,75 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import { withChildren } from '../process/spawn.ts'
+import { filledTemplate } from '../server/copy.ts'
+import { watchCost } from '../server/watch.ts'
+import type { Bench, Case, Contender, Row, Run } from './row.ts'
+
+/** What workers cost that have nothing to do. */
+
+const SETTLE_MS = 3000
+const WATCH_MS = 10_000
+const WORKERS = 4
+const PODS = 200
+const PROCESSES = 4
+
+export const idle: Row = {
+  name: 'idle',
+  about: 'workers that have nothing to do, with default settings',
+  cases: (): Case[] => [
+    {
+      row: 'idle',
+      title: `an idle worker, of ${WORKERS}`,
+      rounds: 1,
+      metrics: [
+        { key: 'statements', unit: 'statements/s', better: 'less' },
+        { key: 'wal', unit: 'bytes of WAL/s', better: 'less' },
+      ],
+      contenders: ['fleet-q', 'graphile-worker', 'pg-boss', 'bullmq-pg', 'dbos', 'absurd'].map((name) => ({
+        name,
+        profile: 'default',
+      })),
+      async measure(contender, bench) {
+        const { statements, wal } = await watchIdle(contender, bench, WORKERS, 1)
+        return { figures: { statements: statements / WORKERS, wal: wal / WORKERS } }
+      },
+    },
+    {
+      row: 'idle',
+      title: `${PODS} idle pods together`,
+      rounds: 1,
+      metrics: [
+        { key: 'cpu', unit: '% of a core of the server', better: 'less' },
+        { key: 'statements', unit: 'statements/s', better: 'less' },
+      ],
+      contenders: [{ name: 'fleet-q', profile: 'default' }],
+      async measure(contender, bench): Promise<Run> {
+        const { cpu, statements } = await watchIdle(contender, bench, PROCESSES, PODS / PROCESSES)
+        return { figures: { cpu, statements } }
+      },
+    },
+  ],
+}
+
+async function watchIdle({ adapter, profile }: Contender, bench: Bench, processes: number, times: number) {
+  const template = await filledTemplate(bench.copies, adapter, profile, 0)
+  return bench.copies.withCopy(template, (url, database) =>
+    withChildren(
+      Array.from({ length: processes }, () => adapter.name),
+      async (children) => {
+        const work = { adapter: adapter.name, url, profile, jobs: 0, times }
+        await Promise.all(children.map((child) => child.ask('work', work)))
+        await sleep(SETTLE_MS)
+        const spent = await watchCost(bench.server, database)
+        const begun = performance.now()
+        await sleep(WATCH_MS)
+        const { statements, cpuSeconds = 0, walBytes } = await spent()
+        const seconds = (performance.now() - begun) / 1000
+        return {
+          statements: statements / seconds,
+          cpu: (cpuSeconds / seconds) * 100,
+          wal: walBytes / seconds,
+        }
+      },
+    ),
+  )
+}

@@ -1,0 +1,132 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import { withSql } from '../adapters/ask.ts'
+import { fillReady } from '../adapters/fleet-q.sql.ts'
+import { machineNow } from '../process/clock.ts'
+import type { Offered, Seen } from '../process/calls.ts'
+import { withChildren, type Spawned } from '../process/spawn.ts'
+import { fillFresh, filledTemplate } from '../server/copy.ts'
+import { NoFigure, type Bench, type Case, type Contender, type Metric, type Row, type Run } from './row.ts'
+
+/** How long a step that nobody waits behind takes from the answer to its submit to the start of its handler. */
+
+const PER_SECOND = 100
+/** What is offered and not started then is counted as having waited that long. */
+const PATIENCE_MS = 3000
+const SETTLE_MS = 1500
+
+const metric = (key: string, unit: string): Metric => ({ key, unit, better: 'less' })
+const METRICS = [
+  metric('p50', 'ms, p50'),
+  metric('p95', 'ms, p95'),
+  metric('p99', 'ms, p99'),
+  metric('max', 'ms, longest'),
+  metric('call', 'ms, p50 from the call of submit'),
+]
+
+const PEERS: Case['contenders'] = [
+  { name: 'graphile-worker', profile: 'default' },
+  { name: 'graphile-worker', profile: 'latency' },
+  { name: 'pg-boss', profile: 'latency' },
+  { name: 'bullmq-pg', profile: 'default' },
+  { name: 'dbos', profile: 'latency' },
+  { name: 'absurd', profile: 'latency' },
+]
+const OURS: Case['contenders'] = [{ name: 'fleet-q', profile: 'default' }]
+
+export const pickup: Row = {
+  name: 'pickup',
+  about: `${PER_SECOND} a second offered to one idle worker process`,
+  cases: ({ backlogJobs }) => [
+    {
+      row: 'pickup',
+      title: `pickup at ${PER_SECOND}/s, submitted in another process`,
+      rounds: 1,
+      metrics: METRICS,
+      contenders: [...OURS, ...PEERS],
+      measure: (contender, bench) => pickUpOnce(contender, bench, { samePod: false, waiting: 0 }),
+    },
+    ...[0, backlogJobs].flatMap((waiting) =>
+      [true, false]
+        .filter((samePod) => samePod || waiting > 0)
+        .map((samePod): Case => ({
+          row: 'pickup',
+          title: `pickup at ${PER_SECOND}/s, submitted to ${samePod ? 'the same pod' : 'another pod'}${
+            waiting > 0 ? `, ${waiting.toLocaleString('en')} waiting in other lanes` : ''
+          }`,
+          rounds: 1,
+          metrics: METRICS,
+          contenders: OURS,
+          measure: (contender, bench) => pickUpOnce(contender, bench, { samePod, waiting }),
+        })),
+    ),
+  ],
+}
+
+interface Situation {
+  samePod: boolean
+  waiting: number
+}
+
+async function pickUpOnce(contender: Contender, bench: Bench, situation: Situation): Promise<Run> {
+  const { adapter, profile } = contender
+  const jobs = bench.size.pickupSeconds * PER_SECOND
+  const template = await templateFor(contender, bench, situation.waiting)
+  return bench.copies.withCopy(template, (url) =>
+    withChildren([adapter.name, adapter.name, adapter.name], async ([worker, producer, door]) => {
+      if (!worker || !producer || !door) throw new Error('no process was started')
+      const work = { adapter: adapter.name, url, profile, jobs }
+      const own = await worker.ask('work', work)
+      // Only ours are submitted to over HTTP; each of the others has a producer of its own in the other process.
+      const other =
+        adapter.name === 'fleet-q' && !situation.samePod
+          ? await door.ask('work', { ...work, handlesNothing: true })
+          : own
+      await sleep(SETTLE_MS)
+      const offered = await producer.ask('offer', {
+        adapter: adapter.name,
+        url,
+        profile,
+        perSecond: PER_SECOND,
+        jobs,
+        ...(other.address === undefined ? {} : { address: other.address }),
+      })
+      await untilStarted(worker, jobs)
+      return { figures: figuresOf(offered, await worker.ask('seen', undefined), jobs) }
+    }),
+  )
+}
+
+async function templateFor({ adapter, profile }: Contender, bench: Bench, waiting: number): Promise<string> {
+  if (waiting === 0) return filledTemplate(bench.copies, adapter, profile, 0)
+  return bench.copies.template(`${adapter.name}_others_${waiting}`, async (url) => {
+    await fillFresh(adapter, url, profile, 0)
+    await withSql(url, (sql) => fillReady(sql, { jobs: waiting, type: 'other', lanes: 100 }))
+  })
+}
+
+async function untilStarted(worker: Spawned, jobs: number) {
+  const until = machineNow() + PATIENCE_MS
+  while (machineNow() < until) {
+    const { runs } = await worker.ask('seen', undefined)
+    if (runs.filter((count) => count > 0).length >= jobs) return
+    await sleep(50)
+  }
+}
+
+function figuresOf({ calledAt, ackedAt }: Offered, { startedAt, runs }: Seen, jobs: number) {
+  if (runs.some((count) => count > 1)) throw new NoFigure('jobs ran more than once')
+  const never = runs.filter((count) => count === 0).length
+  if (never > 0)
+    throw new NoFigure(`${never} of ${jobs} jobs had not started ${PATIENCE_MS / 1000} s after the last`)
+  const waits = ackedAt.map((at, n) => Math.max(0, (startedAt[n] ?? 0) - at)).toSorted()
+  const fromCall = calledAt.map((at, n) => (startedAt[n] ?? 0) - at).toSorted()
+  const share = (values: Float64Array, part: number) =>
+    values[Math.min(jobs - 1, Math.floor(jobs * part))] ?? 0
+  return {
+    p50: share(waits, 0.5),
+    p95: share(waits, 0.95),
+    p99: share(waits, 0.99),
+    max: share(waits, 1),
+    call: share(fromCall, 0.5),
+  }
+}
