@@ -11,7 +11,8 @@ export interface Measured {
   /** Of its profile, in words. */
   settings: string
   less: string
-  runs: (Run & { ms: number })[]
+  /** `othersCpu`: the share of the machine that was busy with neither contender nor bench. */
+  runs: (Run & { ms: number; othersCpu: number })[]
   /** Why a run has no figure. */
   failures: string[]
   /** It cannot be had on this machine, and why. */

@@ -1,8 +1,8 @@
-import { backlog, kept } from './backlog.ts'
+import { backlog, kept, pending } from './backlog.ts'
 import { cost } from './cost.ts'
 import { defaults, drain, drain8 } from './drain.ts'
-import { idle } from './idle.ts'
-import { kill } from './kill.ts'
+import { fleet, idle } from './idle.ts'
+import { kill, kills } from './kill.ts'
 import { pickup } from './pickup.ts'
 import { pinned } from './pinned.ts'
 import { memory, start } from './pod.ts'
@@ -20,11 +20,14 @@ export const rows: Row[] = [
   http,
   pickup,
   backlog,
+  pending,
   kept,
   pinned,
   cost,
   idle,
+  fleet,
   kill,
+  kills,
   recovery,
   memory,
   start,

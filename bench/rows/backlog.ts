@@ -4,7 +4,7 @@ import { fillLater, fillOutcomes, fillReady } from '../adapters/fleet-q.sql.ts'
 import { fillFresh, filledTemplate } from '../server/copy.ts'
 import { STEPS_A_SECOND } from './drain.ts'
 import { runDrain } from './run-drain.ts'
-import type { Bench, Case, Contender, Row, Run, Size } from './row.ts'
+import { entries, type Bench, type Case, type Contender, type Row, type Run, type Size } from './row.ts'
 
 /** A drain that has more around it than what it drains. To be read beside the first of these lines, the empty case. */
 
@@ -12,11 +12,8 @@ const JOBS = 60_000
 const LANES = 10_000
 const OUTCOMES = 5_000_000
 
-const OURS: Case['contenders'] = [{ name: 'fleet-q', profile: 'throughput' }]
-const PEERS: Case['contenders'] = ['graphile-worker', 'pg-boss'].map((name) => ({
-  name,
-  profile: 'throughput',
-}))
+const OURS = entries(['fleet-q'], 'throughput', 2)
+const PEERS = entries(['graphile-worker', 'pg-boss'], 'throughput', 2)
 
 interface Surroundings {
   name: string
@@ -26,14 +23,13 @@ interface Surroundings {
   /** How many of the jobs themselves. */
   jobs?: number
   lanes?: number
-  peers?: boolean
 }
 
 const count = (jobs: number) => jobs.toLocaleString('en')
 
 const usual = ({ backlogJobs }: Size): Surroundings[] => [
   { name: 'empty', title: 'nothing else', jobs: JOBS },
-  { name: 'pending', title: `${count(backlogJobs)} of them pending`, jobs: backlogJobs, peers: true },
+  { name: 'pending', title: `${count(backlogJobs)} of them pending`, jobs: backlogJobs },
   { name: 'later', title: `${count(backlogJobs)} due in a year`, add: (sql) => fillLater(sql, backlogJobs) },
   {
     name: 'unhandled',
@@ -47,6 +43,16 @@ export const backlog: Row = {
   name: 'backlog',
   about: `the first ${count(JOBS)} of a drain by one pod, with much around them`,
   cases: (size) => usual(size).map((each) => toCase('backlog', each)),
+}
+
+export const pending: Row = {
+  name: 'pending',
+  about: 'of these the first two, with peers beside them',
+  byNameOnly: true,
+  cases: (size) =>
+    usual(size)
+      .slice(0, 2)
+      .map((each) => toCase('pending', each)),
 }
 
 export const kept: Row = {
@@ -68,8 +74,7 @@ const toCase = (row: string, surroundings: Surroundings): Case => ({
   row,
   title: `drain, first and last tenth left out, ${surroundings.title}`,
   metrics: [STEPS_A_SECOND],
-  contenders: surroundings.peers ? [...OURS, ...PEERS] : OURS,
-  rounds: surroundings.peers ? 2 : 3,
+  contenders: row === 'pending' ? [...OURS, ...PEERS] : OURS,
   measure: (contender, bench) => drainAmid(contender, bench, surroundings),
 })
 

@@ -2,7 +2,7 @@ import { withChildren } from '../process/spawn.ts'
 import { filledTemplate } from '../server/copy.ts'
 import { watchCost } from '../server/watch.ts'
 import { drainDatabase } from './run-drain.ts'
-import { NoFigure, type Bench, type Case, type Contender, type Row, type Run } from './row.ts'
+import { entries, NoFigure, type Bench, type Case, type Contender, type Row, type Run } from './row.ts'
 
 /** What a step costs from its submit to its end: in the log, on the server, and in round trips. */
 
@@ -19,7 +19,6 @@ export const cost: Row = {
     {
       row: 'cost',
       title: 'what a step costs, submitted in batches of 1000 and run by one pod',
-      rounds: 1,
       metrics: [
         { key: 'wal', unit: 'bytes of WAL', better: 'less' },
         { key: 'server', unit: 'ms of server CPU for 1000 steps', better: 'less' },
@@ -27,12 +26,9 @@ export const cost: Row = {
         { key: 'statements', unit: 'statements from workers and producers', better: 'less' },
       ],
       contenders: [
-        ...['fleet-q', 'graphile-worker', 'pg-boss'].map((name) => ({
-          name,
-          profile: 'throughput' as const,
-        })),
-        { name: 'pg-boss', profile: 'results' },
-        ...['bullmq-pg', 'dbos', 'absurd', 'bare'].map((name) => ({ name, profile: 'throughput' as const })),
+        ...entries(['fleet-q', 'graphile-worker', 'pg-boss'], 'throughput', 1),
+        ...entries(['pg-boss'], 'results', 1),
+        ...entries(['bullmq-pg', 'dbos', 'absurd', 'bare'], 'throughput', 1),
       ],
       measure: weigh,
     },

@@ -1,4 +1,4 @@
-import type { Contender, Bench, Case, Row, Run, Size } from './row.ts'
+import { entries, type Bench, type Case, type Contender, type Row, type Run } from './row.ts'
 import { runDrain } from './run-drain.ts'
 
 /** Jobs that wait, from the moment the workers start until the last one has its final state in the database. */
@@ -6,8 +6,11 @@ import { runDrain } from './run-drain.ts'
 export const STEPS_A_SECOND = { key: 'rate', unit: 'steps/s', better: 'more' } as const
 const STEADY = { key: 'steady', unit: 'steps/s, first and last tenth left out', better: 'more' } as const
 
-const FAST = ['fleet-q', 'graphile-worker', 'pg-boss', 'bare']
+const FAST = ['fleet-q', 'graphile-worker', 'pg-boss']
+/** They do one to two thousand a second: a round says enough. */
 const SLOW = ['bullmq-pg', 'dbos', 'absurd']
+/** Of the jobs of a drain, where 8 at a time are slower for everybody. */
+const SHARE_OF_EIGHT = 0.1
 
 export const drain: Row = {
   name: 'drain',
@@ -18,15 +21,14 @@ export const drain: Row = {
       title: `drain, ${pods} ${pods === 1 ? 'pod' : 'pods'}`,
       metrics: [STEPS_A_SECOND, STEADY],
       contenders: [
-        ...FAST.map((name) => ({ name, profile: 'throughput' as const })),
-        { name: 'pg-boss', profile: 'results' as const },
-        ...SLOW.map((name) => ({ name, profile: 'throughput' as const })),
+        ...entries([...FAST, 'bare'], 'throughput'),
+        ...(pods === 1 ? entries(['pg-boss'], 'results') : []),
+        ...(pods === 1 ? entries(SLOW, 'throughput', 1) : []),
       ],
       measure: (contender, bench) => drainOnce(contender, bench, pods),
     })),
 }
 
-/** A tenth of the jobs is enough: 8 at a time are slower for everybody. */
 export const drain8: Row = {
   name: 'drain8',
   about: 'the same where each process holds at most 8 at a time',
@@ -35,11 +37,8 @@ export const drain8: Row = {
       row: 'drain8',
       title: 'drain, 8 at a time',
       metrics: [STEPS_A_SECOND, STEADY],
-      contenders: ['fleet-q', 'graphile-worker', 'pg-boss', ...SLOW].map((name) => ({
-        name,
-        profile: 'eight' as const,
-      })),
-      measure: (contender, bench) => drainOnce(contender, bench, 1, 5),
+      contenders: [...entries(FAST, 'eight'), ...entries(SLOW, 'eight', 1)],
+      measure: (contender, bench) => drainOnce(contender, bench, 1, SHARE_OF_EIGHT),
     },
   ],
 }
@@ -51,21 +50,15 @@ export const defaults: Row = {
     {
       row: 'defaults',
       title: 'drain, everybody as installed',
-      rounds: 1,
       metrics: [STEPS_A_SECOND],
-      contenders: ['fleet-q', 'graphile-worker', 'pg-boss', ...SLOW].map((name) => ({
-        name,
-        profile: 'default' as const,
-      })),
-      measure: (contender, bench) => drainOnce(contender, bench, 1, 5),
+      contenders: entries([...FAST, ...SLOW], 'default', 1),
+      measure: (contender, bench) => drainOnce(contender, bench, 1, SHARE_OF_EIGHT),
     },
   ],
 }
 
 async function drainOnce(contender: Contender, bench: Bench, pods: number, share = 1): Promise<Run> {
-  const jobs = jobsFor(contender, bench.size) / share
+  const jobs = Math.min(contender.adapter.drainJobs, bench.size.drainJobs * share)
   const { rate, steady } = await runDrain(contender, bench, { pods, jobs })
   return { figures: { rate, steady } }
 }
-
-const jobsFor = ({ adapter }: Contender, size: Size) => Math.min(adapter.drainJobs, size.drainJobs)

@@ -2,12 +2,12 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { withChildren } from '../process/spawn.ts'
 import { filledTemplate } from '../server/copy.ts'
 import { watchCost } from '../server/watch.ts'
-import type { Bench, Case, Contender, Row, Run } from './row.ts'
+import { entries, type Bench, type Case, type Contender, type Row, type Run } from './row.ts'
 
 /** What workers cost that have nothing to do. */
 
 const SETTLE_MS = 3000
-const WATCH_MS = 10_000
+const WATCH_MS = 8000
 const WORKERS = 4
 const PODS = 200
 const PROCESSES = 4
@@ -19,29 +19,36 @@ export const idle: Row = {
     {
       row: 'idle',
       title: `an idle worker, of ${WORKERS}`,
-      rounds: 1,
       metrics: [
         { key: 'statements', unit: 'statements/s', better: 'less' },
         { key: 'wal', unit: 'bytes of WAL/s', better: 'less' },
       ],
-      contenders: ['fleet-q', 'graphile-worker', 'pg-boss', 'bullmq-pg', 'dbos', 'absurd'].map((name) => ({
-        name,
-        profile: 'default',
-      })),
+      contenders: entries(
+        ['fleet-q', 'graphile-worker', 'pg-boss', 'bullmq-pg', 'dbos', 'absurd'],
+        'default',
+        1,
+      ),
       async measure(contender, bench) {
         const { statements, wal } = await watchIdle(contender, bench, WORKERS, 1)
         return { figures: { statements: statements / WORKERS, wal: wal / WORKERS } }
       },
     },
+  ],
+}
+
+export const fleet: Row = {
+  name: 'fleet',
+  about: `${PODS} idle pods on one server`,
+  byNameOnly: true,
+  cases: (): Case[] => [
     {
-      row: 'idle',
+      row: 'fleet',
       title: `${PODS} idle pods together`,
-      rounds: 1,
       metrics: [
         { key: 'cpu', unit: '% of a core of the server', better: 'less' },
         { key: 'statements', unit: 'statements/s', better: 'less' },
       ],
-      contenders: [{ name: 'fleet-q', profile: 'default' }],
+      contenders: entries(['fleet-q'], 'default', 1),
       async measure(contender, bench): Promise<Run> {
         const { cpu, statements } = await watchIdle(contender, bench, PROCESSES, PODS / PROCESSES)
         return { figures: { cpu, statements } }

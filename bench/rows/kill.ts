@@ -2,7 +2,16 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { machineNow } from '../process/clock.ts'
 import { withChildren, type Spawned } from '../process/spawn.ts'
 import { filledTemplate } from '../server/copy.ts'
-import { NoFigure, type Bench, type Contender, type Row, type Run } from './row.ts'
+import {
+  entries,
+  NoFigure,
+  type Bench,
+  type Case,
+  type Contender,
+  type Entry,
+  type Row,
+  type Run,
+} from './row.ts'
 
 /** kill -9 of a worker that holds jobs: until all of them run on another. The quickest settings that are documented. */
 
@@ -24,20 +33,26 @@ const FASTEST: Record<string, Record<string, string>> = {
 export const kill: Row = {
   name: 'kill',
   about: 'kill -9 of a pod, its steps start elsewhere; heartbeat 1 s, dead after 3 s',
-  cases: () => [
-    {
-      row: 'kill',
-      title: `kill -9 of a worker that holds ${HELD}`,
-      metrics: [
-        { key: 'first', unit: 's until the first runs elsewhere', better: 'less' },
-        { key: 'last', unit: 's until all run elsewhere', better: 'less' },
-      ],
-      rounds: 10,
-      contenders: Object.keys(FASTEST).map((name) => ({ name, profile: 'eight' })),
-      measure: killOnce,
-    },
-  ],
+  cases: () => [toCase('kill', entries(['fleet-q'], 'eight', 4))],
 }
+
+export const kills: Row = {
+  name: 'kills',
+  about: 'ten times, and a peer beside it',
+  byNameOnly: true,
+  cases: () => [toCase('kills', entries(Object.keys(FASTEST), 'eight', 10))],
+}
+
+const toCase = (row: string, contenders: Entry[]): Case => ({
+  row,
+  title: `kill -9 of a worker that holds ${HELD}`,
+  metrics: [
+    { key: 'last', unit: 's until all run elsewhere', better: 'less' },
+    { key: 'first', unit: 's until the first runs elsewhere', better: 'less' },
+  ],
+  contenders,
+  measure: killOnce,
+})
 
 async function killOnce(contender: Contender, bench: Bench): Promise<Run> {
   const { adapter, profile } = contender

@@ -5,7 +5,16 @@ import { machineNow } from '../process/clock.ts'
 import type { Offered, Seen } from '../process/calls.ts'
 import { withChildren, type Spawned } from '../process/spawn.ts'
 import { fillFresh, filledTemplate } from '../server/copy.ts'
-import { NoFigure, type Bench, type Case, type Contender, type Metric, type Row, type Run } from './row.ts'
+import {
+  entries,
+  NoFigure,
+  type Bench,
+  type Case,
+  type Contender,
+  type Metric,
+  type Row,
+  type Run,
+} from './row.ts'
 
 /** How long a step that nobody waits behind takes from the answer to its submit to the start of its handler. */
 
@@ -23,15 +32,11 @@ const METRICS = [
   metric('call', 'ms, p50 from the call of submit'),
 ]
 
-const PEERS: Case['contenders'] = [
-  { name: 'graphile-worker', profile: 'default' },
-  { name: 'graphile-worker', profile: 'latency' },
-  { name: 'pg-boss', profile: 'latency' },
-  { name: 'bullmq-pg', profile: 'default' },
-  { name: 'dbos', profile: 'latency' },
-  { name: 'absurd', profile: 'latency' },
+const PEERS = [
+  ...entries(['graphile-worker', 'bullmq-pg'], 'default', 1),
+  ...entries(['graphile-worker', 'pg-boss', 'dbos', 'absurd'], 'latency', 1),
 ]
-const OURS: Case['contenders'] = [{ name: 'fleet-q', profile: 'default' }]
+const OURS = entries(['fleet-q'], 'default', 1)
 
 export const pickup: Row = {
   name: 'pickup',
@@ -40,7 +45,6 @@ export const pickup: Row = {
     {
       row: 'pickup',
       title: `pickup at ${PER_SECOND}/s, submitted in another process`,
-      rounds: 1,
       metrics: METRICS,
       contenders: [...OURS, ...PEERS],
       measure: (contender, bench) => pickUpOnce(contender, bench, { samePod: false, waiting: 0 }),
@@ -53,7 +57,6 @@ export const pickup: Row = {
           title: `pickup at ${PER_SECOND}/s, submitted to ${samePod ? 'the same pod' : 'another pod'}${
             waiting > 0 ? `, ${waiting.toLocaleString('en')} waiting in other lanes` : ''
           }`,
-          rounds: 1,
           metrics: METRICS,
           contenders: OURS,
           measure: (contender, bench) => pickUpOnce(contender, bench, { samePod, waiting }),

@@ -2,7 +2,16 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import postgres from 'postgres'
 import { withChildren } from '../process/spawn.ts'
 import { filledTemplate } from '../server/copy.ts'
-import { NoFigure, type Bench, type Case, type Contender, type Row, type Run } from './row.ts'
+import {
+  entries,
+  NoFigure,
+  type Bench,
+  type Case,
+  type Contender,
+  type Entry,
+  type Row,
+  type Run,
+} from './row.ts'
 
 /**
  * Somebody forgets a transaction: while it is open no vacuum removes what was deleted since. A producer keeps a number
@@ -20,30 +29,45 @@ const METRICS: Case['metrics'] = [
   { key: 'last', unit: 'steps/s in the last tenth', better: 'more' },
 ]
 
-const PEERS = ['graphile-worker', 'pg-boss', 'bullmq-pg', 'dbos', 'absurd']
+const OURS = entries(['fleet-q'], 'throughput', 1)
+const PEERS = entries(['graphile-worker', 'pg-boss', 'bullmq-pg', 'dbos', 'absurd'], 'throughput', 1)
+
+/** Holds something in the database until its answer is called. */
+type Hold = (url: string) => Promise<() => Promise<void>>
+
+const none: Hold = () => Promise.resolve(() => Promise.resolve())
+
+const LOCK_ALL = `do $$ declare each regclass; begin
+  for each in select oid from pg_class where relkind in ('r', 'p') and relnamespace::regnamespace::text !~ '^pg_|^inf'
+  loop execute format('lock table %s in access share mode', each); end loop;
+end $$`
 
 export const pinned: Row = {
   name: 'pinned',
   about: 'a session holds a snapshot open while a producer keeps steps ahead of one pod',
   byNameOnly: true,
-  cases: ({ minutes }) =>
-    [true, false].map((isPinned) => ({
-      row: 'pinned',
-      title: `${minutes} minutes at full load, ${isPinned ? 'a snapshot held open' : 'nobody holds a snapshot'}`,
-      metrics: METRICS,
-      rounds: 1,
-      contenders: ['fleet-q', ...(isPinned ? PEERS : [])].map((name) => ({ name, profile: 'throughput' })),
-      measure: (contender, bench) => runPinned(contender, bench, isPinned),
-    })),
+  cases: ({ minutes }) => [
+    toCase(minutes, 'a snapshot held open', [...OURS, ...PEERS], pin),
+    toCase(minutes, 'nobody holds a snapshot', OURS, none),
+    toCase(minutes, 'a snapshot and a lock on every table, as pg_dump', OURS, (url) => pin(url, LOCK_ALL)),
+  ],
 }
 
-async function runPinned(contender: Contender, bench: Bench, isPinned: boolean): Promise<Run> {
+const toCase = (minutes: number, what: string, contenders: Entry[], hold: Hold): Case => ({
+  row: 'pinned',
+  title: `${minutes} minutes at full load, ${what}`,
+  metrics: METRICS,
+  contenders,
+  measure: (contender, bench) => runPinned(contender, bench, hold),
+})
+
+async function runPinned(contender: Contender, bench: Bench, hold: Hold): Promise<Run> {
   const { adapter, profile } = contender
   const template = await filledTemplate(bench.copies, adapter, profile, 0)
   return bench.copies.withCopy(template, (url) =>
     withChildren([adapter.name, adapter.name], async ([worker, producer]) => {
       if (!worker || !producer) throw new Error('no process was started')
-      const unpin = isPinned ? await pin(url) : undefined
+      const release = await hold(url)
       await worker.ask('work', { adapter: adapter.name, url, profile, jobs: 0 })
       await producer.ask('keepAhead', { adapter: adapter.name, url, profile, ahead: AHEAD, batch: BATCH })
       const windowMs = (bench.size.minutes * 60_000) / WINDOWS
@@ -59,7 +83,7 @@ async function runPinned(contender: Contender, bench: Bench, isPinned: boolean):
         before = worker.handled
       }
       const { submitted } = await producer.ask('stopAhead', undefined)
-      await unpin?.()
+      await release()
       const handled = await worker.ask('handled', undefined)
       if (handled > submitted) throw new NoFigure(`${submitted} jobs were submitted, ${handled} ran`)
       return {
@@ -75,7 +99,7 @@ async function runPinned(contender: Contender, bench: Bench, isPinned: boolean):
 }
 
 /** A snapshot that is taken and kept, as by a forgotten psql or a long report. */
-async function pin(url: string): Promise<() => Promise<void>> {
+async function pin(url: string, statement = 'select count(*) from pg_class'): Promise<() => Promise<void>> {
   const sql = postgres(url, { max: 1, onnotice: () => {} })
   let release = () => {}
   const released = new Promise<void>((resolve) => {
@@ -84,7 +108,7 @@ async function pin(url: string): Promise<() => Promise<void>> {
   const taken = new Promise<void>((resolve, reject) => {
     sql
       .begin('isolation level repeatable read', async (tx) => {
-        await tx`select count(*) from pg_class`
+        await tx.unsafe(statement)
         resolve()
         await released
       })

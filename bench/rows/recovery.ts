@@ -5,7 +5,7 @@ import { dieSoon, fillOrphans, fillReady, readCycles, type CycleSpan } from '../
 import { machineNow } from '../process/clock.ts'
 import { withChildren } from '../process/spawn.ts'
 import { fillFresh } from '../server/copy.ts'
-import { NoFigure, type Bench, type Contender, type Row, type Run } from './row.ts'
+import { entries, NoFigure, type Bench, type Contender, type Row, type Run } from './row.ts'
 
 /** A pod that dies under very many steps: how long until they are back, and what the others notice of it. */
 
@@ -33,8 +33,7 @@ export const recovery: Row = {
         { key: 'seconds', unit: 's', better: 'less' },
         { key: 'slower', unit: 'times slower is another pod meanwhile', better: 'less' },
       ],
-      rounds: 1,
-      contenders: [{ name: 'fleet-q', profile: 'throughput' }],
+      contenders: entries(['fleet-q'], 'throughput', 1),
       measure: recoverOnce,
     },
   ],

@@ -19,17 +19,28 @@ export interface Metric {
 /** One run: a figure for each metric, and what else was seen. */
 export interface Run {
   figures: Record<string, number>
-  /** Of a curve: jobs a second in each window, say. */
+  /** Of a curve: jobs a second in each window. */
   series?: number[]
 }
+
+/** Who is measured, and how often if the wish does not say. */
+export interface Entry {
+  name: string
+  profile: Profile
+  rounds?: number
+}
+
+/** The same for several. */
+export const entries = (names: string[], profile: Profile, rounds = ROUNDS): Entry[] =>
+  names.map((name) => ({ name, profile, rounds }))
+
+export const ROUNDS = 3
 
 export interface Case {
   row: string
   title: string
   metrics: Metric[]
-  contenders: { name: string; profile: Profile }[]
-  /** How often; the default is the number of rounds of the whole run. */
-  rounds?: number
+  contenders: Entry[]
   measure(contender: Contender, bench: Bench): Promise<Run>
 }
 

@@ -2,16 +2,17 @@ import { withChildren } from '../process/spawn.ts'
 import type { Submitted } from '../process/calls.ts'
 import { filledTemplate } from '../server/copy.ts'
 import { STEPS_A_SECOND } from './drain.ts'
-import { NoFigure, type Bench, type Case, type Contender, type Row, type Run } from './row.ts'
+import { entries, NoFigure, type Bench, type Case, type Contender, type Row, type Run } from './row.ts'
 
 /** Submits, until they are committed. */
 
-const PRODUCERS = ['fleet-q', 'graphile-worker', 'pg-boss', 'bullmq-pg', 'dbos', 'absurd', 'bare']
+const FAST = ['fleet-q', 'graphile-worker', 'pg-boss', 'bare']
+const SLOW = ['bullmq-pg', 'dbos', 'absurd']
 const CALLERS = 16
 const BATCH = 1000
 const CONNECTIONS = 64
 
-const producers = () => PRODUCERS.map((name) => ({ name, profile: 'throughput' as const }))
+const producers = () => [...entries(FAST, 'throughput'), ...entries(SLOW, 'throughput', 1)]
 
 export const submit: Row = {
   name: 'submit',
@@ -49,10 +50,7 @@ export const http: Row = {
       row: 'http',
       title: `POST /submit, ${CONNECTIONS} connections`,
       metrics: [{ key: 'rate', unit: 'requests/s', better: 'more' }],
-      contenders: [
-        { name: 'fleet-q', profile: 'default' },
-        { name: 'hono', profile: 'default' },
-      ],
+      contenders: entries(['fleet-q', 'hono'], 'default'),
       measure: requestOnce,
     },
   ],

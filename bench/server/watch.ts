@@ -48,14 +48,14 @@ async function look({ admin }: Server, database: string): Promise<Cost> {
 }
 
 /** The server's own process, if it is one of this machine. */
-async function postmasterOf(admin: Server['admin']): Promise<number | undefined> {
+export async function postmasterOf(admin: Server['admin']): Promise<number | undefined> {
   const [row] = await admin<{ pid: number }[]>`select pg_backend_pid() as pid`
   const stat = row && statOf(row.pid)
   return stat?.name === 'postgres' ? stat.parent : undefined
 }
 
 /** The postmaster reaps what ends: its own figure holds the CPU of backends that are gone. */
-function serverCpu(postmaster: number | undefined): number | undefined {
+export function serverCpu(postmaster: number | undefined): number | undefined {
   const own = postmaster === undefined ? undefined : statOf(postmaster)
   if (!own) return undefined
   const children = readdirSync('/proc')
