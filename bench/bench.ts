@@ -23,20 +23,16 @@ export async function bench(wish: Wish): Promise<number> {
   mkdirSync(CACHE, { recursive: true })
   const server = await startServer(CACHE, process.env['BENCH_DATABASE_URL'])
   const copies = createCopies(server)
-  const interrupted = new Promise<never>((_, reject) => {
-    process.once('SIGINT', () => reject(new Error('interrupted')))
-  })
+  // What was measured by then is written all the same.
+  const stop = new AbortController()
+  process.once('SIGINT', () => stop.abort())
   try {
     await copies.clean()
     const measured: Measured[] = []
-    const all = measureAll(cases, wish, { server, copies, size: wish.size }, progress, measured)
-    const stopped = await Promise.race([all, interrupted]).catch((error: unknown) => error)
+    await measureAll(cases, wish, { server, copies, size: wish.size }, progress, measured, stop.signal)
     progress.end()
     await writeReport(measured, wish, server)
-    if (stopped instanceof Error) {
-      console.error(stopped.stack)
-      return 1
-    }
+    if (stop.signal.aborted) return 130
     if (wish.keep === 'record') record(ratiosToBare(measured))
     return wish.keep === 'compare' && !compare(ratiosToBare(measured)) ? 1 : 0
   } finally {

@@ -20,14 +20,16 @@ export async function measureAll(
   bench: Bench,
   progress: Progress,
   measured: Measured[],
+  stop: AbortSignal,
 ): Promise<void> {
   for (const each of cases) {
+    if (stop.aborted) return
     const mine = wanted(each, wish).map((entry) => ({ entry, into: emptyOf(each, entry) }))
     measured.push(...mine.map(({ into }) => into))
     const rounds = Math.max(0, ...mine.map(({ entry }) => roundsOf(entry, wish)))
     for (let round = 0; round < rounds; round++)
       for (const { entry, into } of mine)
-        if (round < roundsOf(entry, wish)) await measureOnce(each, into, bench, progress)
+        if (round < roundsOf(entry, wish) && !stop.aborted) await measureOnce(each, into, bench, progress)
   }
 }
 
@@ -61,7 +63,8 @@ async function measureOnce(each: Case, into: Measured, bench: Bench, progress: P
     const adapter = await findAdapter(into.name)
     const others = await watchOthers(bench.server)
     const run = await each.measure({ adapter, profile: into.profile }, bench)
-    const othersCpu = others()
+    // A server of its own, Redis, would be taken for something else.
+    const othersCpu = adapter.store === 'postgres' ? others() : 0
     into.runs.push({ ...run, ms: performance.now() - begun, othersCpu })
     const said = each.metrics.map(({ key, unit }) => `${format(run.figures[key])} ${unit}`).join(', ')
     progress.done(`${said}; other things took ${Math.round(othersCpu * 100)} % of the machine`)

@@ -58,7 +58,7 @@ export interface Inspector {
 
 export interface Adapter {
   name: string
-  store: 'postgres' | 'none'
+  store: 'postgres' | 'redis' | 'none'
   /** What it does less than the others, for the table; empty where it keeps status and result. */
   less: string
   /** The settings of each profile in words, and where they are documented. */
@@ -75,6 +75,8 @@ export interface Adapter {
   storesProfile?: boolean
   /** Schema and queue, in an empty database. */
   prepare(url: string, profile: Profile): Promise<void>
+  /** Where the store is not copied from a template: empties it, puts so many jobs there, says where it is. */
+  renew?(jobs: number): Promise<string>
   /** Puts so many jobs there before the clock starts. */
   fill(url: string, jobs: number, pad?: string): Promise<void>
   work(options: WorkOptions): Promise<Worker>

@@ -9,6 +9,7 @@ interface Queue {
   add(name: string, data: Job): Promise<unknown>
   addBulk(jobs: { name: string; data: Job }[]): Promise<unknown>
   waitUntilReady(): Promise<unknown>
+  obliterate(options: object): Promise<void>
   getJobCounts(...states: string[]): Promise<Record<string, number>>
   close(): Promise<void>
 }

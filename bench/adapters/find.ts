@@ -6,6 +6,7 @@ const ADAPTERS: Record<string, () => Promise<Adapter>> = {
   'graphile-worker': async () => (await import('./graphile-worker.ts')).graphileWorker,
   'pg-boss': async () => (await import('./pg-boss.ts')).pgBoss,
   'bullmq-pg': async () => (await import('./bullmq.ts')).bullmqPg,
+  'bullmq-redis': async () => (await import('./bullmq-redis.ts')).bullmqRedis,
   dbos: async () => (await import('./dbos.ts')).dbos,
   absurd: async () => (await import('./absurd.ts')).absurd,
   hono: async () => (await import('./hono.ts')).hono,

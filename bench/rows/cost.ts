@@ -1,5 +1,5 @@
 import { withChildren } from '../process/spawn.ts'
-import { filledTemplate } from '../server/copy.ts'
+import { withFilled } from '../server/copy.ts'
 import { watchCost } from '../server/watch.ts'
 import { drainDatabase } from './run-drain.ts'
 import { entries, NoFigure, type Bench, type Case, type Contender, type Row, type Run } from './row.ts'
@@ -38,8 +38,7 @@ export const cost: Row = {
 async function weigh(contender: Contender, bench: Bench): Promise<Run> {
   const { adapter, profile } = contender
   const jobs = Math.min(JOBS, adapter.drainJobs)
-  const empty = await filledTemplate(bench.copies, adapter, profile, 0)
-  return bench.copies.withCopy(empty, async (url, database) => {
+  return withFilled(bench.copies, contender, 0, async (url, database) => {
     const submitted = await withChildren([adapter.name], async ([child]) => {
       const spent = await watchCost(bench.server, database)
       await child?.ask('submit', {

@@ -8,7 +8,7 @@ const STEADY = { key: 'steady', unit: 'steps/s, first and last tenth left out', 
 
 const FAST = ['fleet-q', 'graphile-worker', 'pg-boss']
 /** They do one to two thousand a second: a round says enough. */
-const SLOW = ['bullmq-pg', 'dbos', 'absurd']
+const SLOW = ['bullmq-pg', 'bullmq-redis', 'dbos', 'absurd']
 /** Of the jobs of a drain, where 8 at a time are slower for everybody. */
 const SHARE_OF_EIGHT = 0.1
 

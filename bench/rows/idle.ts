@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { withChildren } from '../process/spawn.ts'
-import { filledTemplate } from '../server/copy.ts'
+import { withFilled } from '../server/copy.ts'
 import { watchCost } from '../server/watch.ts'
 import { entries, type Bench, type Case, type Contender, type Row, type Run } from './row.ts'
 
@@ -57,9 +57,9 @@ export const fleet: Row = {
   ],
 }
 
-async function watchIdle({ adapter, profile }: Contender, bench: Bench, processes: number, times: number) {
-  const template = await filledTemplate(bench.copies, adapter, profile, 0)
-  return bench.copies.withCopy(template, (url, database) =>
+async function watchIdle(contender: Contender, bench: Bench, processes: number, times: number) {
+  const { adapter, profile } = contender
+  return withFilled(bench.copies, contender, 0, (url, database) =>
     withChildren(
       Array.from({ length: processes }, () => adapter.name),
       async (children) => {

@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { machineNow } from '../process/clock.ts'
 import { withChildren, type Spawned } from '../process/spawn.ts'
-import { filledTemplate } from '../server/copy.ts'
+import { withFilled } from '../server/copy.ts'
 import {
   entries,
   NoFigure,
@@ -56,8 +56,7 @@ const toCase = (row: string, contenders: Entry[]): Case => ({
 
 async function killOnce(contender: Contender, bench: Bench): Promise<Run> {
   const { adapter, profile } = contender
-  const template = await filledTemplate(bench.copies, adapter, profile, HELD)
-  return bench.copies.withCopy(template, (url) =>
+  return withFilled(bench.copies, contender, HELD, (url) =>
     withChildren([adapter.name, adapter.name], async ([victim, heir]) => {
       if (!victim || !heir) throw new Error('no process was started')
       const settings = FASTEST[adapter.name] ?? {}

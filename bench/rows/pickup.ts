@@ -4,7 +4,7 @@ import { fillReady } from '../adapters/fleet-q.sql.ts'
 import { machineNow } from '../process/clock.ts'
 import type { Offered, Seen } from '../process/calls.ts'
 import { withChildren, type Spawned } from '../process/spawn.ts'
-import { fillFresh, filledTemplate } from '../server/copy.ts'
+import { fillFresh, withFilled } from '../server/copy.ts'
 import {
   entries,
   NoFigure,
@@ -33,7 +33,7 @@ const METRICS = [
 ]
 
 const PEERS = [
-  ...entries(['graphile-worker', 'bullmq-pg'], 'default', 1),
+  ...entries(['graphile-worker', 'bullmq-pg', 'bullmq-redis'], 'default', 1),
   ...entries(['graphile-worker', 'pg-boss', 'dbos', 'absurd'], 'latency', 1),
 ]
 const OURS = entries(['fleet-q'], 'default', 1)
@@ -73,8 +73,7 @@ interface Situation {
 async function pickUpOnce(contender: Contender, bench: Bench, situation: Situation): Promise<Run> {
   const { adapter, profile } = contender
   const jobs = bench.size.pickupSeconds * PER_SECOND
-  const template = await templateFor(contender, bench, situation.waiting)
-  return bench.copies.withCopy(template, (url) =>
+  return withWaiting(contender, bench, situation.waiting, (url) =>
     withChildren([adapter.name, adapter.name, adapter.name], async ([worker, producer, door]) => {
       if (!worker || !producer || !door) throw new Error('no process was started')
       const work = { adapter: adapter.name, url, profile, jobs }
@@ -99,12 +98,19 @@ async function pickUpOnce(contender: Contender, bench: Bench, situation: Situati
   )
 }
 
-async function templateFor({ adapter, profile }: Contender, bench: Bench, waiting: number): Promise<string> {
-  if (waiting === 0) return filledTemplate(bench.copies, adapter, profile, 0)
-  return bench.copies.template(`${adapter.name}_others_${waiting}`, async (url) => {
+async function withWaiting<T>(
+  contender: Contender,
+  { copies }: Bench,
+  waiting: number,
+  work: (url: string) => Promise<T>,
+): Promise<T> {
+  if (waiting === 0) return withFilled(copies, contender, 0, work)
+  const { adapter, profile } = contender
+  const template = await copies.template(`${adapter.name}_others_${waiting}`, async (url) => {
     await fillFresh(adapter, url, profile, 0)
     await withSql(url, (sql) => fillReady(sql, { jobs: waiting, type: 'other', lanes: 100 }))
   })
+  return copies.withCopy(template, work)
 }
 
 async function untilStarted(worker: Spawned, jobs: number) {

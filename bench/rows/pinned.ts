@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import postgres from 'postgres'
 import { withChildren } from '../process/spawn.ts'
-import { filledTemplate } from '../server/copy.ts'
+import { withFilled } from '../server/copy.ts'
 import {
   entries,
   NoFigure,
@@ -63,8 +63,7 @@ const toCase = (minutes: number, what: string, contenders: Entry[], hold: Hold):
 
 async function runPinned(contender: Contender, bench: Bench, hold: Hold): Promise<Run> {
   const { adapter, profile } = contender
-  const template = await filledTemplate(bench.copies, adapter, profile, 0)
-  return bench.copies.withCopy(template, (url) =>
+  return withFilled(bench.copies, contender, 0, (url) =>
     withChildren([adapter.name, adapter.name], async ([worker, producer]) => {
       if (!worker || !producer) throw new Error('no process was started')
       const release = await hold(url)

@@ -3,7 +3,7 @@ import type { Inspector, Tally } from '../adapters/adapter.ts'
 import { machineNow } from '../process/clock.ts'
 import type { Seen } from '../process/calls.ts'
 import { withChildren, type Spawned } from '../process/spawn.ts'
-import { filledTemplate } from '../server/copy.ts'
+import { withFilled } from '../server/copy.ts'
 import { watchCost, processCpu, type Cost } from '../server/watch.ts'
 import { NoFigure, type Bench, type Contender } from './row.ts'
 
@@ -36,12 +36,11 @@ const LIMIT_MANY_MS = 20_000
 const SETTLE_MS = 15_000
 
 export async function runDrain(contender: Contender, bench: Bench, options: DrainOptions): Promise<Drained> {
-  const { adapter } = contender
-  const template =
-    options.template ?? (await filledTemplate(bench.copies, adapter, contender.profile, options.jobs))
-  return bench.copies.withCopy(template, (url, database) =>
-    drainDatabase(contender, bench, { ...options, url, database }),
-  )
+  const drainIn = (url: string, database: string) =>
+    drainDatabase(contender, bench, { ...options, url, database })
+  return options.template === undefined
+    ? withFilled(bench.copies, contender, options.jobs, drainIn)
+    : bench.copies.withCopy(options.template, drainIn)
 }
 
 /** Drains what is there. */

@@ -1,13 +1,13 @@
 import { withChildren } from '../process/spawn.ts'
 import type { Submitted } from '../process/calls.ts'
-import { filledTemplate } from '../server/copy.ts'
+import { withFilled } from '../server/copy.ts'
 import { STEPS_A_SECOND } from './drain.ts'
 import { entries, NoFigure, type Bench, type Case, type Contender, type Row, type Run } from './row.ts'
 
 /** Submits, until they are committed. */
 
 const FAST = ['fleet-q', 'graphile-worker', 'pg-boss', 'bare']
-const SLOW = ['bullmq-pg', 'dbos', 'absurd']
+const SLOW = ['bullmq-pg', 'bullmq-redis', 'dbos', 'absurd']
 const CALLERS = 16
 const BATCH = 1000
 const CONNECTIONS = 64
@@ -58,8 +58,7 @@ export const http: Row = {
 
 async function submitOnce(contender: Contender, bench: Bench, callers: number, batch: number): Promise<Run> {
   const { adapter, profile } = contender
-  const template = await filledTemplate(bench.copies, adapter, profile, 0)
-  return bench.copies.withCopy(template, (url) =>
+  return withFilled(bench.copies, contender, 0, (url) =>
     withChildren([adapter.name], async ([child]) => {
       if (!child) throw new Error('no process was started')
       const ms = bench.size.submitMs
@@ -72,8 +71,7 @@ async function submitOnce(contender: Contender, bench: Bench, callers: number, b
 
 async function requestOnce(contender: Contender, bench: Bench): Promise<Run> {
   const { adapter, profile } = contender
-  const template = await filledTemplate(bench.copies, adapter, profile, 0)
-  return bench.copies.withCopy(template, (url) =>
+  return withFilled(bench.copies, contender, 0, (url) =>
     withChildren([adapter.name, adapter.name], async ([pod, client]) => {
       if (!pod || !client) throw new Error('no process was started')
       const { address } = await pod.ask('work', {

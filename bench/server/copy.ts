@@ -69,6 +69,19 @@ export function filledTemplate(copies: Copies, adapter: Adapter, profile: Profil
   return copies.template(name, (url) => fillFresh(adapter, url, profile, jobs))
 }
 
+/** A store with so many jobs, as fresh as the last one was. */
+export async function withFilled<T>(
+  copies: Copies,
+  { adapter, profile }: { adapter: Adapter; profile: Profile },
+  jobs: number,
+  work: (url: string, database: string) => Promise<T>,
+): Promise<T> {
+  const template = await filledTemplate(copies, adapter, profile, jobs)
+  return copies.withCopy(template, async (url, database) =>
+    work((await adapter.renew?.(jobs)) ?? url, database),
+  )
+}
+
 export const fillFresh = (adapter: Adapter, url: string, profile: Profile, jobs: number) =>
   withChildren([adapter.name], async ([child]) => {
     await child?.ask('fill', { adapter: adapter.name, url, profile, jobs })
