@@ -93,7 +93,8 @@ export const pgBoss: Adapter = {
   },
   inspect: (url) =>
     inspectSql(url, {
-      settled: "select count(*)::int as ended from pgboss.job where name = 'job' and state = 'completed'",
+      settled:
+        "select count(*)::int as ended from pgboss.job where name in ('job', 'called') and state = 'completed'",
       tally: `
         select count(*) filter (where state = 'completed')::int as ended,
           count(*) filter (where state in ('created', 'retry', 'active'))::int as left,

@@ -5,7 +5,7 @@ import { httpProducer } from './request.ts'
 import type { Offered, OfferCall } from './calls.ts'
 import { machineNow } from './clock.ts'
 
-const WARM_UP_JOBS = 20
+export const WARM_UP_JOBS = 20
 
 /** Jobs at a steady rate, whatever becomes of those before; when each was called for, and when it was answered. */
 export async function offer({

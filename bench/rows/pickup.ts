@@ -3,8 +3,10 @@ import { withSql } from '../adapters/ask.ts'
 import { fillReady } from '../adapters/fleet-q.sql.ts'
 import { machineNow } from '../process/clock.ts'
 import type { Offered, Seen } from '../process/calls.ts'
+import { WARM_UP_JOBS } from '../process/offer.ts'
 import { withChildren, type Spawned } from '../process/spawn.ts'
 import { fillFresh, withFilled } from '../server/copy.ts'
+import { expectSettled } from './settled.ts'
 import {
   entries,
   NoFigure,
@@ -93,6 +95,8 @@ async function pickUpOnce(contender: Contender, bench: Bench, situation: Situati
         ...(other.address === undefined ? {} : { address: other.address }),
       })
       await untilStarted(worker, jobs)
+      // What waits elsewhere has no end.
+      if (situation.waiting === 0) await expectSettled(adapter, url, jobs + WARM_UP_JOBS)
       return { figures: figuresOf(offered, await worker.ask('seen', undefined), jobs) }
     }),
   )

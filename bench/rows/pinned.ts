@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import postgres from 'postgres'
-import { withChildren } from '../process/spawn.ts'
+import { withChildren, type Spawned } from '../process/spawn.ts'
+import { expectSettled } from './settled.ts'
 import { withFilled } from '../server/copy.ts'
 import {
   entries,
@@ -22,6 +23,8 @@ const AHEAD = 5000
 const BATCH = 500
 const WINDOWS = 10
 const ASK_MS = 20
+/** For what is still waiting at the end. */
+const DRAIN_MS = 60_000
 
 const METRICS: Case['metrics'] = [
   { key: 'all', unit: 'steps/s over all', better: 'more' },
@@ -83,8 +86,8 @@ async function runPinned(contender: Contender, bench: Bench, hold: Hold): Promis
       }
       const { submitted } = await producer.ask('stopAhead', undefined)
       await release()
-      const handled = await worker.ask('handled', undefined)
-      if (handled > submitted) throw new NoFigure(`${submitted} jobs were submitted, ${handled} ran`)
+      await untilHandled(worker, submitted)
+      await expectSettled(adapter, url, submitted)
       return {
         figures: {
           all: series.reduce((sum, rate) => sum + rate, 0) / WINDOWS,
@@ -95,6 +98,13 @@ async function runPinned(contender: Contender, bench: Bench, hold: Hold): Promis
       }
     }),
   )
+}
+
+async function untilHandled(worker: Spawned, submitted: number) {
+  const until = performance.now() + DRAIN_MS
+  while (worker.handled < submitted && performance.now() < until) await sleep(ASK_MS)
+  if (worker.handled !== submitted)
+    throw new NoFigure(`${submitted} jobs were submitted, ${worker.handled} ran`)
 }
 
 /** A snapshot that is taken and kept, as by a forgotten psql or a long report. */

@@ -79,7 +79,8 @@ async function untilRecovered(sql: postgres.Sql): Promise<CycleSpan> {
   for (;;) {
     const asked = machineNow()
     const { requeued, agoFromMs, agoToMs } = await readCycles(sql)
-    if (requeued >= ORPHANS) return { fromMs: asked - agoFromMs, toMs: asked - agoToMs }
+    if (requeued > ORPHANS) throw new NoFigure(`${requeued} were put back, of ${ORPHANS}`)
+    if (requeued === ORPHANS) return { fromMs: asked - agoFromMs, toMs: asked - agoToMs }
     if (machineNow() > until)
       throw new NoFigure(`${requeued} of ${ORPHANS} were put back in ${WITHIN_MS / 1000} s`)
     await sleep(100)

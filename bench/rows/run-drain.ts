@@ -1,10 +1,11 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import type { Inspector, Tally } from '../adapters/adapter.ts'
+import type { Tally } from '../adapters/adapter.ts'
 import { machineNow } from '../process/clock.ts'
 import type { Seen } from '../process/calls.ts'
 import { withChildren, type Spawned } from '../process/spawn.ts'
 import { withFilled } from '../server/copy.ts'
 import { watchCost, processCpu, type Cost } from '../server/watch.ts'
+import { checkTally, untilSettled } from './settled.ts'
 import { NoFigure, type Bench, type Contender } from './row.ts'
 
 export interface Drained {
@@ -32,8 +33,6 @@ export interface DrainOptions {
 const LIMIT_MS = 8000
 const MANY_JOBS = 50_000
 const LIMIT_MANY_MS = 20_000
-/** Until what was handled has its final state: batched completions come later. */
-const SETTLE_MS = 15_000
 
 export async function runDrain(contender: Contender, bench: Bench, options: DrainOptions): Promise<Drained> {
   const drainIn = (url: string, database: string) =>
@@ -94,15 +93,6 @@ async function untilHandled(children: Spawned[], jobs: number, until: number): P
   return false
 }
 
-/** Asks only when every handler has run, so that the question costs the drain nothing. */
-async function untilSettled(inspector: Inspector, jobs: number): Promise<void> {
-  const until = machineNow() + SETTLE_MS
-  while (machineNow() < until) {
-    if (await inspector.settled(jobs)) return
-    await sleep(5)
-  }
-}
-
 interface Merged {
   handled: number
   startedAt: Float64Array
@@ -127,10 +117,7 @@ function check({ runs }: Merged, tally: Tally | undefined, forgets: boolean) {
   if (!tally) return
   const never = runs.filter((count) => count === 0).length
   if (never > 0) throw new NoFigure(`${never} jobs never ran`)
-  if (tally.left > 0) throw new NoFigure(`${tally.left} jobs had no final state after every handler had run`)
-  if (tally.wrong > 0) throw new NoFigure(`${tally.wrong} jobs ended otherwise than they should have`)
-  if (!forgets && tally.ended !== runs.length)
-    throw new NoFigure(`${runs.length} jobs were there, ${tally.ended} final states are`)
+  checkTally(tally, runs.length, forgets)
 }
 
 function steadyRate(startedAt: Float64Array): number {
