@@ -57,7 +57,7 @@ export const absurd: Adapter = {
     latency: 'concurrency 10, pollInterval 5 ms',
     default: 'nothing set: one task at a time, polls every 250 ms',
   },
-  drainJobs: 5000,
+  drainJobs: 3000,
   unavailable() {
     try {
       schema()

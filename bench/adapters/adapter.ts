@@ -2,10 +2,11 @@
 
 /**
  * throughput: its best documented settings for many small jobs. eight: the same, but at most 8 jobs held at a time.
+ * ahead: at most 8 run at a time, and as many more as it likes are held ahead.
  * latency: its best documented settings for a job now and then. default: nothing set. results: throughput, but with
  * every result kept, where that is not the same.
  */
-export type Profile = 'throughput' | 'results' | 'eight' | 'latency' | 'default'
+export type Profile = 'throughput' | 'results' | 'ahead' | 'eight' | 'latency' | 'default'
 
 export interface Job {
   n: number

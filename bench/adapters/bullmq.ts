@@ -94,7 +94,7 @@ export const bullmqPg: Adapter = {
   store: 'postgres',
   less: '',
   profiles: PROFILES,
-  drainJobs: 5000,
+  drainJobs: 3000,
   load,
   async prepare(url) {
     const { createPostgresBackend } = await load()

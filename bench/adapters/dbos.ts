@@ -70,7 +70,7 @@ export const dbos: Adapter = {
     latency: 'minPollingIntervalMs 5, pool 20',
     default: 'nothing set: polls every second',
   },
-  drainJobs: 5000,
+  drainJobs: 3000,
   load,
   // A queue that is changed after its first poll keeps the old interval: 1 s instead of 5 ms.
   storesProfile: true,

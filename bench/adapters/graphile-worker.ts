@@ -29,6 +29,13 @@ const PRESETS: Partial<Record<Profile, object>> = {
   },
   // A local queue holds jobs beside those that run: without it, 8 are held at most.
   eight: { concurrentJobs: 8, maxPoolSize: 10, completeJobBatchDelay: 0, failJobBatchDelay: 0 },
+  ahead: {
+    concurrentJobs: 8,
+    maxPoolSize: 10,
+    localQueue: { size: 500 },
+    completeJobBatchDelay: 0,
+    failJobBatchDelay: 0,
+  },
   latency: { concurrentJobs: 10 },
   default: {},
 }
@@ -40,6 +47,7 @@ export const graphileWorker: Adapter = {
   profiles: {
     throughput: 'concurrentJobs 24, maxPoolSize 25, localQueue 500, batched completions',
     eight: 'concurrentJobs 8, no local queue, batched completions',
+    ahead: 'concurrentJobs 8, localQueue 500, batched completions',
     latency: 'concurrentJobs 10',
     default: 'nothing set',
   },

@@ -37,9 +37,12 @@ export function summarise(measured: Measured, key: string): Summary | undefined 
   }
 }
 
+const SAID: Partial<Record<Profile, string>> = { results: 'results kept', ahead: 'more held ahead' }
+
 /** With its profile, where others of that name stand beside it. */
 export function labelOf(one: Measured, group: Measured[]): string {
-  if (one.profile === 'results') return `${one.name}, results kept`
+  const said = SAID[one.profile]
+  if (said !== undefined) return `${one.name}, ${said}`
   const isAlone = group.filter(({ name }) => name === one.name).length === 1
   return isAlone ? one.name : `${one.name}, ${one.profile}`
 }

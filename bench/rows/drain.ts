@@ -21,7 +21,7 @@ export const drain: Row = {
       title: `drain, ${pods} ${pods === 1 ? 'pod' : 'pods'}`,
       metrics: [STEPS_A_SECOND, STEADY],
       contenders: [
-        ...entries([...FAST, 'bare'], 'throughput'),
+        ...entries([...FAST, 'bare'], 'throughput', pods === 1 ? 3 : 2),
         ...(pods === 1 ? entries(['pg-boss'], 'results') : []),
         ...(pods === 1 ? entries(SLOW, 'throughput', 1) : []),
       ],
@@ -31,13 +31,17 @@ export const drain: Row = {
 
 export const drain8: Row = {
   name: 'drain8',
-  about: 'the same where each process holds at most 8 at a time',
+  about: 'the same where each process runs at most 8 at a time',
   cases: (): Case[] => [
     {
       row: 'drain8',
       title: 'drain, 8 at a time',
       metrics: [STEPS_A_SECOND, STEADY],
-      contenders: [...entries(FAST, 'eight'), ...entries(SLOW, 'eight', 1)],
+      contenders: [
+        ...entries(FAST, 'eight'),
+        ...entries(['graphile-worker'], 'ahead'),
+        ...entries(SLOW, 'eight', 1),
+      ],
       measure: (contender, bench) => drainOnce(contender, bench, 1, SHARE_OF_EIGHT),
     },
   ],

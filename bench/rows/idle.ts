@@ -6,8 +6,8 @@ import { entries, type Bench, type Case, type Contender, type Row, type Run } fr
 
 /** What workers cost that have nothing to do. */
 
-const SETTLE_MS = 3000
-const WATCH_MS = 8000
+const SETTLE_MS = 2500
+const WATCH_MS = 6000
 const WORKERS = 4
 const PODS = 200
 const PROCESSES = 4

@@ -30,7 +30,7 @@ export interface DrainOptions {
 }
 
 /** Slow contenders are stopped then: their rate is that of what they have handled. */
-const LIMIT_MS = 8000
+const LIMIT_MS = 5000
 const MANY_JOBS = 50_000
 const LIMIT_MANY_MS = 20_000
 

@@ -12,7 +12,7 @@ const CALLERS = 16
 const BATCH = 1000
 const CONNECTIONS = 64
 
-const producers = () => [...entries(FAST, 'throughput'), ...entries(SLOW, 'throughput', 1)]
+const producers = () => [...entries(FAST, 'throughput', 2), ...entries(SLOW, 'throughput', 1)]
 
 export const submit: Row = {
   name: 'submit',
@@ -50,7 +50,7 @@ export const http: Row = {
       row: 'http',
       title: `POST /submit, ${CONNECTIONS} connections`,
       metrics: [{ key: 'rate', unit: 'requests/s', better: 'more' }],
-      contenders: entries(['fleet-q', 'hono'], 'default'),
+      contenders: entries(['fleet-q', 'hono'], 'default', 2),
       measure: requestOnce,
     },
   ],
