@@ -33,11 +33,11 @@ const LINES_MAX = 250
 /** Longer, and still of one purpose; the reason is why. */
 const LONG: Record<string, string> = {
   'recovery/recovery.sql.ts': 'every statement of recovery on one page',
-  'step/exchange.sql.ts': 'the exchange and what belongs to it, on one page',
   'config.ts': 'the table of all settings, and what contradicts what',
   'http/specs.ts': 'the table of all endpoints',
   'step/step.schema.ts': 'every shape of a step, once',
   'worker/work.ts': 'the claim loop is one story',
+  'worker/run-attempt.ts': 'one attempt, and what its handler gets of it',
   'fleet/start-pod.ts': 'the one place where all parts meet',
 }
 

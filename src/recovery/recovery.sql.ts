@@ -1,5 +1,5 @@
 import type { Sql } from '../db/connect.ts'
-import { FRONT } from '../step/exchange.sql.ts'
+import { FRONT } from '../step/settle.sql.ts'
 
 /** Every statement of a cycle carries the term: a leader that was deposed changes nothing more. */
 const inTerm = (sql: Sql, term: string) => sql`

@@ -1,5 +1,5 @@
 import type { Database } from '../db/connect.ts'
-import { nextDueMs, promoteDue } from './exchange.sql.ts'
+import { nextDueMs, promoteDue } from './promote.sql.ts'
 
 const BATCH = 500
 const BATCHES_MAX = 20

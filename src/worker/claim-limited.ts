@@ -5,7 +5,7 @@ import {
   type ClaimedStep,
   type DroppedSteps,
   type Want,
-} from '../step/exchange.sql.ts'
+} from '../step/claim.sql.ts'
 import { findLimitedTypes } from '../step/limit.sql.ts'
 
 /** Claims from types that have a limit for the whole fleet; a pod whose types have none pays nothing. */

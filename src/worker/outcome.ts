@@ -1,5 +1,6 @@
 import { backoffMs, DEFAULT_BACKOFF, type Backoff } from '../kernel/backoff.ts'
-import type { ClaimedStep, Report } from '../step/exchange.sql.ts'
+import type { ClaimedStep } from '../step/claim.sql.ts'
+import type { Report } from '../step/settle.sql.ts'
 import { NonRetryableError, Wish, type StepDefinition } from '../step/handler.ts'
 
 /** How one run of a handler ended, before anything is decided. */
@@ -24,7 +25,7 @@ export function reportOf(
   step: ClaimedStep,
   definition: Pick<StepDefinition, 'backoff'> | undefined,
   ending: Ending,
-  ranMs: number,
+  startedMs: number,
   chance: number,
 ): Report {
   const base: Report = {
@@ -35,7 +36,7 @@ export function reportOf(
     ended: null,
     result: null,
     error: null,
-    ranMs,
+    startedMs,
     delayMs: null,
     nextAttempt: null,
   }
@@ -110,7 +111,12 @@ export function reportOf(
   function complete(value: unknown): Report {
     try {
       const result = value === undefined ? null : json(value)
-      if (result !== null && Buffer.byteLength(result) > RESULT_BYTES_MAX)
+      // A character has three bytes at most: short results need not be measured.
+      if (
+        result !== null &&
+        result.length > RESULT_BYTES_MAX / 3 &&
+        Buffer.byteLength(result) > RESULT_BYTES_MAX
+      )
         throw new NonRetryableError(
           `the result has ${Buffer.byteLength(result)} bytes; ${RESULT_BYTES_MAX} are allowed. Store it elsewhere and return where it lies.`,
         )
@@ -121,6 +127,20 @@ export function reportOf(
     }
   }
 }
+
+/** A step goes back as it came: it costs no attempt. */
+export const releaseReport = (claimId: string, stepId: string, attempt: number, why: string): Report => ({
+  claimId,
+  stepId,
+  attempt,
+  outcome: null,
+  ended: 'released',
+  result: null,
+  error: json({ class: 'Released', message: why }),
+  startedMs: performance.now(),
+  delayMs: 0,
+  nextAttempt: attempt,
+})
 
 /** By name too: a handler may bring its own copy of the library. */
 const isWish = (value: unknown): value is Wish =>

@@ -1,13 +1,14 @@
 import { AsyncLocalStorage } from 'node:async_hooks'
 import type { Database } from '../db/connect.ts'
-import type { ClaimedStep, Report } from '../step/exchange.sql.ts'
-import { NonRetryableError, type StepContext } from '../step/handler.ts'
+import type { ClaimedStep } from '../step/claim.sql.ts'
+import type { Report } from '../step/settle.sql.ts'
+import { NonRetryableError, type StepContext, type StepLog } from '../step/handler.ts'
 import { idempotencyKey, publicId } from '../step/step.ts'
 import { runInThread } from './isolate.ts'
 import type { Notes } from './notes.ts'
 import { reportOf, type Ending } from './outcome.ts'
 import type { Handled } from './registry.ts'
-import { stepTransaction } from './transact.ts'
+import { stepTransaction, type StepTransaction } from './transact.ts'
 
 /** Why a handler is told to stop; `signal.reason` in the handler. */
 export class Stop extends Error {
@@ -18,16 +19,6 @@ export class Stop extends Error {
     super(message)
     this.why = why
   }
-}
-
-export interface Attempt {
-  readonly step: ClaimedStep
-  readonly stepId: string
-  readonly controller: AbortController
-  /** Fulfilled with what is to be handed in; undefined when it is handed in already (with its transaction). */
-  readonly report: Promise<Report | undefined>
-  /** Fulfilled when the handler itself is over, which may be later than its report. */
-  readonly over: Promise<void>
 }
 
 /** Whom an exception is to be blamed on that no handler could catch. */
@@ -43,6 +34,10 @@ export interface AttemptDeps {
   podId: string
   notes: Notes
   stepTimeoutMs: number
+  /** How it ended; no report where it is handed in already (with its transaction). Called once. */
+  handIn(attempt: Attempt, report: Report | undefined): void
+  /** The handler itself is over, later than its report: it had ignored its signal. */
+  onOver(attempt: Attempt): void
 }
 
 /** Which attempt the code that runs now belongs to; also inside timers that a handler left behind. */
@@ -52,121 +47,220 @@ export const currentAuthor = new AsyncLocalStorage<Author>()
 export const LET_GO_MS = 800
 const PROGRESS_EVERY_MS = 1000
 
-export function startAttempt(step: ClaimedStep, handled: Handled, deps: AttemptDeps): Attempt {
-  const { definition } = handled
-  const startedAt = performance.now()
-  const stepId = publicId({ id: step.step_id, salt: step.salt, createdAt: step.created_at })
-  const limitMs =
-    step.timeout_ms ??
-    (definition.timeoutSeconds === undefined ? deps.stepTimeoutMs : definition.timeoutSeconds * 1000)
-  const controller = new AbortController()
-  const transaction = stepTransaction(deps.database, deps.podId, step, limitMs + 10_000)
+/**
+ * One try of one step, and what its handler gets as `ctx`. A class, and the only one of its kind here: most handlers
+ * ask for nothing of it, so its signal, its ids, its log and its transaction are made when they are asked for. Made for
+ * each step beforehand they were half of what a pod does for a step (34 us of CPU became 10).
+ */
+export class Attempt implements StepContext, Author {
+  readonly step: ClaimedStep
+  readonly startedMs = performance.now()
+  /** The handler is over. It may be handed in before, when it does not listen to its signal. */
+  over = false
+  readonly #handled: Handled
+  readonly #deps: AttemptDeps
+  #stop: Stop | undefined
+  #controller: AbortController | undefined
+  #transaction: StepTransaction | undefined
+  #limit: NodeJS.Timeout | undefined
+  #progressAt = Number.NEGATIVE_INFINITY
+  #log: StepLog | undefined
+  #ended = false
 
-  let blame: Author['blame'] = () => {}
-  const blamed = new Promise<Ending>((resolve) => {
-    blame = (error, poison) => resolve({ kind: 'crashed', error, poison })
-  })
-  const limit = setTimeout(
-    () => controller.abort(new Stop('timeout', `the attempt did not end within ${limitMs / 1000} s`)),
-    limitMs,
-  )
-
-  const handler = step.expired
-    ? Promise.resolve<Ending>({ kind: 'expired' })
-    : currentAuthor.run({ stepId, key: step.step_id, blame }, () => runHandler())
-  const over = handler.then(() => {})
-  const report = Promise.race([handler, blamed, letGo()])
-    .then(handIn)
-    .finally(() => clearTimeout(limit))
-  return { step, stepId, controller, report, over }
-
-  async function runHandler(): Promise<Ending> {
-    // Not in the stack of the claim loop: a handler that throws at once must not disturb it.
-    await Promise.resolve()
-    try {
-      const parsed = definition.input?.safeParse(step.args)
-      if (parsed && !parsed.success) throw new BadArguments(parsed.error.issues)
-      const args = parsed ? parsed.data : step.args
-      return { kind: 'returned', value: await run(args) }
-    } catch (error) {
-      return { kind: 'threw', error }
-    }
+  constructor(step: ClaimedStep, handled: Handled, deps: AttemptDeps) {
+    this.step = step
+    this.#handled = handled
+    this.#deps = deps
   }
 
-  function run(args: unknown): unknown {
-    if (definition.isolation !== 'thread') return definition.run(args, context())
-    const { modulePath, exportName } = handled
+  get key() {
+    return this.step.step_id
+  }
+
+  get isTold(): boolean {
+    return this.#stop !== undefined
+  }
+
+  get isEnded(): boolean {
+    return this.#ended
+  }
+
+  get #limitMs(): number {
+    const { timeoutSeconds } = this.#handled.definition
+    return (
+      this.step.timeout_ms ??
+      (timeoutSeconds === undefined ? this.#deps.stepTimeoutMs : timeoutSeconds * 1000)
+    )
+  }
+
+  start() {
+    if (this.step.expired) return this.#handlerEnded({ kind: 'expired' })
+    currentAuthor.run(this, () => this.#callHandler())
+  }
+
+  /** Sets the time limit of a handler that did not end at once; apart from the start, for most of them do. */
+  limitTime() {
+    if (this.#ended) return
+    const limitMs = this.#limitMs
+    const restMs = limitMs - (performance.now() - this.startedMs)
+    this.#limit = setTimeout(
+      () => this.stop(new Stop('timeout', `the attempt did not end within ${limitMs / 1000} s`)),
+      Math.max(restMs, 0),
+    )
+  }
+
+  /** Tells the handler to stop; a while later its attempt ends without it. */
+  stop(reason: Stop) {
+    if (this.#stop || this.#ended) return
+    this.#stop = reason
+    this.#controller?.abort(reason)
+    setTimeout(() => this.#end(this.#endingOf(reason)), LET_GO_MS).unref()
+  }
+
+  blame(error: unknown, poison: boolean) {
+    this.#end({ kind: 'crashed', error, poison })
+  }
+
+  #callHandler() {
+    let returned: unknown
+    try {
+      const { definition } = this.#handled
+      const parsed = definition.input?.safeParse(this.step.args)
+      if (parsed && !parsed.success) throw new BadArguments(parsed.error.issues)
+      returned = this.#run(parsed ? parsed.data : this.step.args)
+    } catch (error) {
+      return this.#handlerEnded({ kind: 'threw', error })
+    }
+    if (!isThenable(returned)) return this.#handlerEnded({ kind: 'returned', value: returned })
+    returned.then(
+      (value) => this.#handlerEnded({ kind: 'returned', value }),
+      (error: unknown) => this.#handlerEnded({ kind: 'threw', error }),
+    )
+  }
+
+  #run(args: unknown): unknown {
+    const { definition, modulePath, exportName } = this.#handled
+    if (definition.isolation !== 'thread') return definition.run(args, this)
     if (modulePath === undefined || exportName === undefined)
       throw new Error(`${definition.type} has no module to load in a thread`)
-    return runInThread({ modulePath, exportName, args, context: context() }, controller.signal)
+    return runInThread({ modulePath, exportName, args, context: this }, this.signal)
   }
 
-  /** Fulfilled some time after the handler was told to stop, for one that does not. */
-  function letGo(): Promise<Ending> {
-    return new Promise((resolve) => {
-      controller.signal.addEventListener('abort', () => {
-        setTimeout(() => resolve(endingOf(controller.signal.reason)), LET_GO_MS).unref()
-      })
-    })
+  #handlerEnded(ending: Ending) {
+    this.over = true
+    if (this.#ended) this.#deps.onOver(this)
+    else this.#end(ending)
   }
 
-  function endingOf(reason: unknown): Ending {
-    if (reason instanceof Stop && reason.why === 'timeout') return { kind: 'timeout', limitMs }
-    return { kind: 'released', why: reason instanceof Error ? reason.message : String(reason) }
+  #endingOf(reason: Stop): Ending {
+    return reason.why === 'timeout'
+      ? { kind: 'timeout', limitMs: this.#limitMs }
+      : { kind: 'released', why: reason.message }
   }
 
-  async function handIn(ending: Ending): Promise<Report | undefined> {
+  #end(ending: Ending) {
+    if (this.#ended) return
+    this.#ended = true
+    if (this.#limit) clearTimeout(this.#limit)
     // A handler that stopped because it was told to did not fail.
-    const told = controller.signal.aborted && ending.kind === 'threw'
-    const decided = told ? endingOf(controller.signal.reason) : ending
-    const report = reportOf(step, definition, decided, performance.now() - startedAt, Math.random())
-    if (!transaction.opened) return report
+    const report = this.#reportOf(this.#stop && ending.kind === 'threw' ? this.#endingOf(this.#stop) : ending)
+    if (this.#transaction) void this.#endTransaction(this.#transaction, report)
+    else this.#deps.handIn(this, report)
+  }
+
+  #reportOf(ending: Ending): Report {
+    return reportOf(this.step, this.#handled.definition, ending, this.startedMs, Math.random())
+  }
+
+  async #endTransaction(transaction: StepTransaction, report: Report) {
     if (report.outcome !== 'completed') {
       await transaction.rollback()
-      return report
+      return this.#deps.handIn(this, report)
     }
     try {
       // Refused: what the handler wrote is undone; handing in the report again is refused again, and counted.
-      return (await transaction.commit(report)) ? undefined : report
+      const isSettled = await transaction.commit(report)
+      this.#deps.handIn(this, isSettled ? undefined : report)
     } catch (error) {
-      return reportOf(
-        step,
-        definition,
-        { kind: 'threw', error },
-        performance.now() - startedAt,
-        Math.random(),
-      )
+      this.#deps.handIn(this, this.#reportOf({ kind: 'threw', error }))
     }
   }
 
-  function context(): StepContext {
-    let progressAt = Number.NEGATIVE_INFINITY
-    return {
-      stepId,
-      type: step.type,
-      attempt: step.attempt,
-      maxRetries: step.max_retries,
-      metadata: step.metadata ?? {},
-      tags: step.tags ?? [],
-      idempotencyKey: idempotencyKey(stepId),
-      signal: controller.signal,
-      log: deps.notes.logOf({ stepId: step.step_id, claimId: step.claim_id, attempt: step.attempt }),
-      progress(percent, message) {
-        const done = percent >= 100
-        if (!done && performance.now() - progressAt < PROGRESS_EVERY_MS) return
-        progressAt = performance.now()
-        deps.notes.progress({
-          stepId: step.step_id,
-          claimId: step.claim_id,
-          percent: Math.min(Math.max(percent || 0, 0), 100),
-          message:
-            message === undefined ? null : message.toWellFormed().replaceAll('\0', '\uFFFD').slice(0, 1000),
-        })
-      },
-      tx: () => transaction.open(),
+  // What a handler gets as `ctx`.
+
+  get stepId(): string {
+    const { step_id: id, salt, created_at } = this.step
+    return publicId({ id, salt, createdAt: new Date(created_at) })
+  }
+
+  get type(): string {
+    return this.step.type
+  }
+
+  get attempt(): number {
+    return this.step.attempt
+  }
+
+  get maxRetries(): number {
+    return this.step.max_retries
+  }
+
+  get metadata(): Record<string, unknown> {
+    return this.step.metadata ?? {}
+  }
+
+  get tags(): string[] {
+    return this.step.tags ?? []
+  }
+
+  get idempotencyKey(): string {
+    return idempotencyKey(this.stepId)
+  }
+
+  get signal(): AbortSignal {
+    if (!this.#controller) {
+      this.#controller = new AbortController()
+      if (this.#stop) this.#controller.abort(this.#stop)
+    }
+    return this.#controller.signal
+  }
+
+  get log(): StepLog {
+    const { step_id: stepId, claim_id: claimId, attempt } = this.step
+    return (this.#log ??= this.#deps.notes.logOf({ stepId, claimId, attempt }))
+  }
+
+  // Bound, as handlers take these apart from their context: `({ args }, { tx, progress }) => ...`.
+  get progress(): StepContext['progress'] {
+    return (percent, message) => {
+      const done = percent >= 100
+      if (!done && performance.now() - this.#progressAt < PROGRESS_EVERY_MS) return
+      this.#progressAt = performance.now()
+      this.#deps.notes.progress({
+        stepId: this.step.step_id,
+        claimId: this.step.claim_id,
+        percent: Math.min(Math.max(percent || 0, 0), 100),
+        message:
+          message === undefined ? null : message.toWellFormed().replaceAll('\0', '\uFFFD').slice(0, 1000),
+      })
+    }
+  }
+
+  get tx(): StepContext['tx'] {
+    return () => {
+      this.#transaction ??= stepTransaction(
+        this.#deps.database,
+        this.#deps.podId,
+        this.step,
+        this.#limitMs + 10_000,
+      )
+      return this.#transaction.open()
     }
   }
 }
+
+const isThenable = (value: unknown): value is PromiseLike<unknown> =>
+  typeof value === 'object' && value !== null && 'then' in value && typeof value.then === 'function'
 
 class BadArguments extends NonRetryableError {
   constructor(issues: { path: PropertyKey[]; message: string }[]) {

@@ -1,6 +1,7 @@
 import type { Database, Sql } from '../db/connect.ts'
 import { FleetError } from '../errors.ts'
-import { lockClaim, settle, wasCompleted, type ClaimedStep, type Report } from '../step/exchange.sql.ts'
+import { type ClaimedStep } from '../step/claim.sql.ts'
+import { lockClaim, settle, wasCompleted, type Report } from '../step/settle.sql.ts'
 
 /** The transaction of one handler, which commits together with the settle of its step. */
 export interface StepTransaction {
@@ -32,7 +33,7 @@ export function stepTransaction(
         give(tx)
         const report = await wish
         if (!report) throw new RolledBack()
-        const refused = await settle(tx, podId, [report], [])
+        const refused = await settle(tx, podId, [{ ...report, mayStand: true }], [])
         if (refused.length > 0) throw new RolledBack()
       }, limitMs)
       ended.catch(refuse)

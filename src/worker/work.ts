@@ -1,22 +1,24 @@
 import type { Database } from '../db/connect.ts'
-import { isUnavailable } from '../db/failure.ts'
+import { isUnavailable, sqlState } from '../db/failure.ts'
 import type { Log } from '../kernel/log.ts'
-import { loop, type Loop } from '../kernel/loop.ts'
 import {
-  exchange,
   findSettledElsewhere,
   findStrayClaims,
-  settle,
   type ClaimedStep,
   type DroppedSteps,
-  type RefusedReport,
-  type Report,
-} from '../step/exchange.sql.ts'
+} from '../step/claim.sql.ts'
+import { exchange } from '../step/exchange.sql.ts'
+import { settle, type RefusedReport, type Report } from '../step/settle.sql.ts'
+import { carrier, type Carrier } from './carry.ts'
 import { createLimitedClaims } from './claim-limited.ts'
+import { createLookAhead } from './look-ahead.ts'
 import { createMarks } from './marks.ts'
 import type { Notes } from './notes.ts'
+import { createOutbox, type Mail } from './outbox.ts'
+import { releaseReport } from './outcome.ts'
 import type { Registry } from './registry.ts'
-import { LET_GO_MS, startAttempt, Stop, type Attempt } from './run-attempt.ts'
+import { LET_GO_MS, Stop } from './run-attempt.ts'
+import { createSlots } from './slots.ts'
 
 export interface WorkerOptions {
   database: Database
@@ -40,7 +42,7 @@ export interface WorkerOptions {
 }
 
 export interface PodWorker {
-  readonly loop: Loop
+  readonly loop: Carrier
   readonly running: number
   readonly stuck: number
   ring(): void
@@ -59,53 +61,64 @@ export interface PodWorker {
 }
 
 const REPORTS_PER_EXCHANGE = 1000
+const STEPS_PER_EXCHANGE = 500
+/** One exchange is at the server while what another has brought runs here. A third only waits for the cores. */
+const EXCHANGES_MAX = 2
 /** From the beginning of each lane, for what committed late: seldom, and apart from other pods. */
 const SWEEP_MS = 25_000
 /** A pod that finds nothing looks again without marks, but not all the time: behind a pinned xmin horizon each
  * such look walks every dead entry. */
 const IDLE_SWEEP_MS = 2000
+const UNIQUE_VIOLATION = '23505'
 const CONTENDED_MS = 20
 /** An exchange that we gave up waiting for may still commit on the server, after the look that followed it. */
 const STRAY_CHECK_MS = 30_000
+/** Older than any exchange that may still be answered: its deadline is 10 s. */
+const STRAY_SECONDS = 15
+/** What was claimed ahead does not wait longer than this behind steps that turned out slow: others may be idle. */
+const WAIT_AHEAD_MS = 100
 /** More handlers than this share of the capacity that ignore their abort: the pod is not healthy. */
 export const STUCK_SHARE = 0.5
 
 /** The claim loop: hands in what ended, takes what there are free slots for, in one statement. */
 export function createWorker(options: WorkerOptions): PodWorker {
-  const { database, podId, registry, capacity, log, notes } = options
+  const { database, podId, registry, capacity, log } = options
   const types = [...registry.keys()]
   const marks = createMarks()
   const limits = createLimitedClaims(database, types)
-  const attempts = new Map<string, Attempt>()
-  /** Steps of each claim that are not handed in yet; a claim without any can end. */
-  const open = new Map<string, Set<string>>()
-  const waiting: ClaimedStep[] = []
-  const stuck = new Set<Attempt>()
-  let reports: Report[] = []
+  const outbox = createOutbox()
+  const ahead = createLookAhead(capacity)
+  const slots = createSlots({ ...options, database: options.transactions, onEnd })
   let limitFreed = false
   let claiming = true
   let answerLost = false
-  let exchanging = false
   let lookAfterTake = false
+  /** There may be steps in the lanes: somebody said so, the last exchange was full, or it is time. */
+  let mayFind = true
   let cameShort = false
+  /** Asked for by exchanges under way. */
+  let asked = 0
   let sweptAt = performance.now()
   const sweepMs = SWEEP_MS * (0.8 + Math.random() * 0.4)
   let strayCheckedAt = performance.now()
   let afterLane = 0
+  let pollTimer: NodeJS.Timeout | undefined
+  let aheadTimer: NodeJS.Timeout | undefined
   const idle = new Set<() => void>()
   /** Set when this pod lets go for good: what an exchange under way still brings goes back unstarted. */
   let leaving: string | undefined
 
-  const worker = loop({
+  const worker = carrier({
     name: 'exchange',
-    everyMs: options.pollMs,
-    async run() {
-      exchanging = true
+    tripsMax: EXCHANGES_MAX,
+    // After a lost answer one goes alone: it looks for claims that nobody here knows of.
+    hasCargo: () => (answerLost ? worker.underWay === 0 : outbox.hasMail || (mayFind && freeSlots() > 0)),
+    async trip() {
       try {
-        return await turn()
+        await (answerLost ? releaseStrayClaims(0) : turn())
       } finally {
-        exchanging = false
-        wakeIdle()
+        options.onRunning(slots.running, slots.stuck)
+        setImmediate(wakeIdle)
         if (lookAfterTake) lookForCancelled().catch(() => {})
       }
     },
@@ -117,59 +130,84 @@ export function createWorker(options: WorkerOptions): PodWorker {
     },
   })
 
-  async function turn(): Promise<number> {
-    if (answerLost || performance.now() - strayCheckedAt > STRAY_CHECK_MS) await releaseStrayClaims()
-    const batch = reports.slice(0, REPORTS_PER_EXCHANGE)
-    const ended = endedClaims(batch)
-    const free = claiming && options.mayClaim() ? capacity - attempts.size - waiting.length : 0
-    if (free <= 0 && batch.length === 0 && ended.length === 0) return options.pollMs
+  const freeSlots = () =>
+    claiming && options.mayClaim()
+      ? Math.min(capacity + ahead.steps - slots.running - slots.waiting - asked, STEPS_PER_EXCHANGE)
+      : 0
 
-    sweepIfDue()
-    const rows: (ClaimedStep | RefusedReport | DroppedSteps)[] =
-      free > 0
-        ? await database.run((sql) =>
-            exchange(
-              sql,
-              {
-                podId,
-                types,
-                limit: free,
-                afterLane,
-                markLanes: marks.lanes(),
-                markPositions: marks.positions(),
-              },
-              batch,
-              ended,
-            ),
-          )
-        : await database.run((sql) => settle(sql, podId, batch, ended))
-
-    reports = reports.slice(batch.length)
-    for (const report of batch) open.get(report.claimId)?.delete(report.stepId)
-    for (const claim of ended) open.delete(claim)
-    if (batch.some((report) => report.ended === 'released')) putBack()
-    for (const { delayMs } of batch) if (delayMs !== null && delayMs > 0) options.onDueIn(delayMs)
-    noteRefusals(rows)
-    const claimed = rows.filter((row): row is ClaimedStep => row.kind === 'claimed')
-    take(claimed)
-    if (limitFreed) options.onLimitFreed()
+  async function turn(): Promise<void> {
+    const mail = outbox.take(REPORTS_PER_EXCHANGE)
+    const free = mayFind ? Math.max(freeSlots(), 0) : 0
+    const isLimitFreed = limitFreed
     limitFreed = false
-    const more = await limits.claim({ podId, limit: free - claimed.length, afterLane })
-    take(more.steps)
-    // Cancelled steps lay in front: thousands of them must not cost a rest for every few.
-    const dropped = more.dropped || rows.some((row) => row.kind === 'dropped')
-    cameShort = free > 0 && claimed.length < free && !dropped
-    // Another pod held the lock of a limit: it is free again in a moment.
-    if (more.contended) return CONTENDED_MS
-    return dropped || batch.some((report) => report.delayMs === 0) ? 0 : restMs(free, claimed.length)
+    if (free > 0) {
+      mayFind = false
+      pollIn(options.pollMs * (0.9 + Math.random() * 0.2))
+    }
+    asked += free
+    try {
+      const rows = await send(mail, free)
+      outbox.delivered(mail)
+      receive(mail, rows, free)
+      if (isLimitFreed) options.onLimitFreed()
+    } catch (error) {
+      outbox.returned(mail)
+      if (isLimitFreed) limitFreed = true
+      if (free > 0) mayFind = true
+      // All of it was undone, and is known to be: what it carried goes the long way, at once.
+      if (sqlState(error) === UNIQUE_VIOLATION) return
+      throw error
+    } finally {
+      asked -= free
+    }
+    if (free > 0) await claimLimited(free)
+    if (performance.now() - strayCheckedAt > STRAY_CHECK_MS) await releaseStrayClaims(STRAY_SECONDS)
   }
 
-  /** How long to rest: not at all when there is more to do that needs no other event to come first. */
-  function restMs(free: number, claimed: number): number {
-    if (reports.length > 0 || (claimed > 0 && claimed === free && attempts.size < capacity)) return 0
-    if (cameShort && marks.lanes().length > 0) return IDLE_SWEEP_MS
-    // A small stagger, so that idle pods do not ask at the same moment for ever.
-    return options.pollMs * (0.9 + Math.random() * 0.2)
+  function send(mail: Mail, free: number): Promise<(ClaimedStep | RefusedReport | DroppedSteps)[]> {
+    if (free === 0) return database.run((sql) => settle(sql, podId, mail.reports, mail.ended))
+    sweepIfDue()
+    const want = { podId, types, limit: free, afterLane, ...marks.all() }
+    return database.run((sql) => exchange(sql, want, mail.reports, mail.ended))
+  }
+
+  function receive({ reports }: Mail, rows: (ClaimedStep | RefusedReport | DroppedSteps)[], free: number) {
+    for (const { ended, delayMs } of reports) {
+      if (ended === 'released') putBack()
+      if (delayMs !== null && delayMs > 0) options.onDueIn(delayMs)
+      if (delayMs === 0) mayFind = true
+    }
+    noteRefusals(rows)
+    if (free === 0) return
+    const claimed = rows.filter((row): row is ClaimedStep => row.kind === 'claimed')
+    take(claimed)
+    // Cancelled steps lay in front: thousands of them must not cost a rest for every few.
+    const dropped = rows.some((row) => row.kind === 'dropped')
+    cameShort = claimed.length < free && !dropped
+    if (cameShort && marks.any()) pollIn(Math.min(IDLE_SWEEP_MS, options.pollMs))
+    if (!cameShort) mayFind = true
+    if (claimed.length === free) ahead.grow()
+  }
+
+  /** From types with a limit in the fleet; a pod whose types have none pays nothing. */
+  async function claimLimited(free: number) {
+    const limit = Math.min(free, capacity - slots.running - slots.waiting)
+    const more = await limits.claim({ podId, limit, afterLane })
+    take(more.steps)
+    if (more.dropped || (limit > 0 && more.steps.length === limit)) mayFind = true
+    // Another pod held the lock of a limit: it is free again in a moment.
+    if (more.contended) pollIn(CONTENDED_MS)
+  }
+
+  function pollIn(ms: number) {
+    clearTimeout(pollTimer)
+    pollTimer = setTimeout(ring, ms)
+    pollTimer.unref()
+  }
+
+  function ring() {
+    mayFind = true
+    worker.ring()
   }
 
   function sweepIfDue() {
@@ -180,71 +218,40 @@ export function createWorker(options: WorkerOptions): PodWorker {
   }
 
   function take(claimed: ClaimedStep[]) {
-    const now = performance.now()
-    for (const step of claimed) {
-      marks.took(step.lane_id, BigInt(step.position), now)
-      const steps = open.get(step.claim_id)
-      if (steps) steps.add(step.step_id)
-      else open.set(step.claim_id, new Set([step.step_id]))
-      if (leaving !== undefined)
-        reports.push(releaseReport(step.claim_id, step.step_id, step.attempt, leaving))
-      else if (mayStart(step)) start(step)
-      else waiting.push(step)
+    if (claimed.length === 0) return
+    marks.took(claimed, performance.now())
+    afterLane = lastVisited(claimed, afterLane)
+    for (const step of claimed) outbox.opened(step.claim_id)
+    if (leaving !== undefined) return release(claimed, leaving)
+    slots.put(claimed)
+    if (slots.waiting > 0) aheadTimer ??= setTimeout(releaseExcess, WAIT_AHEAD_MS)
+  }
+
+  /** Steps claimed ahead, for which no slot fell free: another pod may have one. */
+  function releaseExcess() {
+    aheadTimer = undefined
+    const restMs = WAIT_AHEAD_MS - slots.waitMs()
+    if (restMs > 0) {
+      if (slots.waiting > 0) aheadTimer = setTimeout(releaseExcess, restMs)
+      return
     }
-    const last = claimed.at(-1)
-    if (last) afterLane = last.lane_id
+    const excess = slots.takeBack('excess')
+    if (excess.length === 0) return
+    ahead.shrink()
+    release(excess, 'it was claimed ahead, and the slots of its pod stayed busy')
   }
 
-  /** A type may want fewer at once than the pod has slots. */
-  function mayStart(step: ClaimedStep): boolean {
-    const limit = registry.get(step.type)?.definition.concurrency
-    if (limit === undefined) return true
-    let same = 0
-    for (const attempt of attempts.values()) if (attempt.step.type === step.type) same++
-    return same < limit
-  }
-
-  function start(step: ClaimedStep) {
-    const handled = registry.get(step.type)
-    if (!handled) throw new Error(`claimed a step of type ${step.type}, which this pod does not handle`)
-    const attempt = startAttempt(step, handled, {
-      database: options.transactions,
-      podId,
-      notes,
-      stepTimeoutMs: options.stepTimeoutMs,
-    })
-    attempts.set(step.step_id, attempt)
-    show()
-    void attempt.report.then((report) => handIn(attempt, report))
-    void attempt.over.then(() => {
-      if (stuck.delete(attempt)) show()
-    })
-  }
-
-  function handIn(attempt: Attempt, report: Report | undefined) {
-    const { step } = attempt
-    attempts.delete(step.step_id)
-    if (limits.has(step.type)) limitFreed = true
-    if (report) reports.push(report)
-    else open.get(step.claim_id)?.delete(step.step_id)
-    // One that was aborted and still runs: its slot is free, but it is counted until it ends.
-    if (attempt.controller.signal.aborted) {
-      stuck.add(attempt)
-      void attempt.over.then(() => stuck.delete(attempt) && show())
-    }
-    const next = waiting.findIndex(mayStart)
-    if (next >= 0) for (const step of waiting.splice(next, 1)) start(step)
-    show()
+  function release(steps: ClaimedStep[], why: string) {
+    for (const step of steps) outbox.add(releaseReport(step.claim_id, step.step_id, step.attempt, why))
     worker.ring()
   }
 
-  /** Claims that end with these reports: nothing of them is open. */
-  function endedClaims(batch: Report[]): string[] {
-    const handedIn = new Map<string, number>()
-    for (const { claimId } of batch) handedIn.set(claimId, (handedIn.get(claimId) ?? 0) + 1)
-    return [...open]
-      .filter(([claim, steps]) => steps.size === (handedIn.get(claim) ?? 0))
-      .map(([claim]) => claim)
+  function onEnd(step: ClaimedStep, report: Report | undefined, ranMs: number) {
+    ahead.ran(ranMs)
+    if (limits.has(step.type)) limitFreed = true
+    if (report) outbox.add(report)
+    else outbox.closed(step.claim_id)
+    worker.ring()
   }
 
   function noteRefusals(rows: { kind: string }[]) {
@@ -253,57 +260,45 @@ export function createWorker(options: WorkerOptions): PodWorker {
   }
 
   /** An exchange whose answer was lost may have claimed steps that nobody here knows of: they go back. */
-  async function releaseStrayClaims() {
-    const stray = await database.run((sql) => findStrayClaims(sql, podId, [...open.keys()]))
+  async function releaseStrayClaims(olderThanSeconds: number) {
+    strayCheckedAt = performance.now()
+    const stray = await database.run((sql) =>
+      findStrayClaims(sql, podId, outbox.openClaims(), olderThanSeconds),
+    )
     if (stray.length > 0) {
+      const why = 'the answer to its claim was lost'
       const released = stray.flatMap(({ id, step_ids, attempts: numbers }) =>
-        step_ids.map((stepId, i) =>
-          releaseReport(id, stepId, numbers[i] ?? 1, 'the answer to its claim was lost'),
-        ),
+        step_ids.map((stepId, i) => releaseReport(id, stepId, numbers[i] ?? 1, why)),
       )
-      await database.run((sql) =>
-        settle(
-          sql,
-          podId,
-          released,
-          stray.map(({ id }) => id),
-        ),
-      )
+      const claims = stray.map(({ id }) => id)
+      await database.run((sql) => settle(sql, podId, released, claims))
       log.info({ steps: released.length }, 'released steps whose claim was answered to nobody')
       putBack()
     }
     answerLost = false
-    strayCheckedAt = performance.now()
   }
 
   /** To the front of its lane, which lies before the marks: here as elsewhere. */
   function putBack() {
     marks.forget()
+    mayFind = true
     options.onPutBack()
   }
 
   async function lookForCancelled() {
     // What an exchange under way brings was taken before the cancel, perhaps: look again when it is here.
-    lookAfterTake = exchanging
-    const held = [...attempts.keys(), ...waiting.map((step) => step.step_id)]
+    lookAfterTake = worker.underWay > 0
+    const held = slots.held()
     if (held.length === 0) return
     const settled = await database.run((sql) => findSettledElsewhere(sql, held))
     for (const { step_id, status } of settled) {
-      attempts.get(step_id)?.controller.abort(new Stop('cancelled', `the step is ${status}`))
-      const next = waiting.findIndex((step) => step.step_id === step_id)
-      for (const step of next < 0 ? [] : waiting.splice(next, 1)) {
-        reports.push(releaseReport(step.claim_id, step.step_id, step.attempt, `the step is ${status}`))
-        worker.ring()
-      }
+      slots.find(step_id)?.stop(new Stop('cancelled', `the step is ${status}`))
+      release(slots.takeBack({ step: step_id }), `the step is ${status}`)
     }
   }
 
-  function show() {
-    options.onRunning(attempts.size, stuck.size)
-  }
-
   /** An exchange under way may bring steps: a pod that left before its answer would leave them to recovery. */
-  const isIdle = () => !exchanging && attempts.size === 0 && reports.length === 0 && waiting.length === 0
+  const isIdle = () => worker.underWay + slots.running + slots.waiting === 0 && outbox.isEmpty
 
   function wakeIdle() {
     if (!isIdle()) return
@@ -314,34 +309,32 @@ export function createWorker(options: WorkerOptions): PodWorker {
   return {
     loop: worker,
     get running() {
-      return attempts.size
+      return slots.running
     },
     get stuck() {
-      return stuck.size
+      return slots.stuck
     },
-    ring: () => worker.ring(),
+    ring,
     forgetMarks() {
       marks.forget()
-      worker.ring()
+      ring()
     },
     lookForCancelled,
     async refreshLimits() {
       // At each heartbeat: only a change is a reason to look for work before the next poll.
-      if (await limits.refresh()) worker.ring()
+      if (await limits.refresh()) ring()
     },
     stopClaiming() {
       claiming = false
     },
     resumeClaiming() {
       claiming = true
-      worker.ring()
+      ring()
     },
     letGo(why, message) {
       if (why !== 'silence') leaving = message
-      for (const step of waiting.splice(0))
-        reports.push(releaseReport(step.claim_id, step.step_id, step.attempt, message))
-      for (const { controller } of attempts.values()) controller.abort(new Stop(why, message))
-      worker.ring()
+      release(slots.takeBack('all'), message)
+      slots.stop(new Stop(why, message))
     },
     async finish(limitMs) {
       if (isIdle()) return true
@@ -361,18 +354,18 @@ export function createWorker(options: WorkerOptions): PodWorker {
   }
 }
 
-const releaseReport = (claimId: string, stepId: string, attempt: number, why: string): Report => ({
-  claimId,
-  stepId,
-  attempt,
-  outcome: null,
-  ended: 'released',
-  result: null,
-  error: JSON.stringify({ class: 'Released', message: why }),
-  ranMs: 0,
-  delayMs: 0,
-  nextAttempt: attempt,
-})
+/** Lanes of one priority are visited in a circle: the one that this exchange came to last. */
+function lastVisited(claimed: ClaimedStep[], afterLane: number): number {
+  const lowest = claimed.at(-1)?.priority
+  let last: number | undefined
+  for (const { lane_id, priority } of claimed) {
+    if (priority !== lowest) continue
+    const wrapped = lane_id <= afterLane
+    const lastWrapped = last !== undefined && last <= afterLane
+    if (last === undefined || (wrapped === lastWrapped ? lane_id > last : wrapped)) last = lane_id
+  }
+  return last ?? afterLane
+}
 
 /** Time that `letGo` takes until every step is handed in, with a margin for the statement. */
 export const LET_GO_LIMIT_MS = LET_GO_MS + 5000

@@ -28,7 +28,7 @@ export async function holdClaimsOf(db: TestDatabase, pod: { id: string }): Promi
       await until('an exchange to be caught', async () => {
         const [row] = await db.sql`
           select 1 from pg_stat_activity
-          where datname = current_database() and wait_event_type = 'Lock' and query like '%step.exchange%'
+          where datname = current_database() and wait_event_type = 'Lock' and query ~ 'step.(claim|exchange) '
             and application_name like ${`fleet-q work ${pod.id}`.slice(0, 63)}`
         return row
       })

@@ -4,9 +4,11 @@ import type { Sql } from '../../src/db/connect.ts'
 import { FleetError } from '../../src/errors.ts'
 import { runCycle } from '../../src/recovery/run-cycle.ts'
 import { redrive } from '../../src/step/cancel.ts'
-import { exchange, settle, type Report } from '../../src/step/exchange.sql.ts'
+import { exchange } from '../../src/step/exchange.sql.ts'
+import { settle, type Report } from '../../src/step/settle.sql.ts'
 import { assertSound } from '../recovery/fleet.ts'
 import { makeClaims, makePod, makeTerm, type MadeClaim } from '../recovery/rows.ts'
+import { handingIn } from '../sql/arrange.ts'
 import { testDatabase } from '../support/database.ts'
 
 /** A settle in flight, a recovery cycle, a redrive and a late answer: in every order there is one outcome. */
@@ -23,7 +25,7 @@ const report = (claim: MadeClaim, stepId: string, how: Partial<Report>): Report 
   ended: null,
   result: null,
   error: null,
-  ranMs: 1,
+  startedMs: performance.now() - 1,
   delayMs: null,
   nextAttempt: null,
   ...how,
@@ -164,7 +166,9 @@ test('a redrive against the last answer of a pod that still holds the step: it i
     await db.sql`insert into fleet_q.outcomes (step_id, status, attempt) values (${stepId}, 'cancelled', 1)`
     const how = [COMPLETED, FAILED, RETRIED, LATER, RELEASED][round % 5] ?? COMPLETED
     const ends = () =>
-      db.database.run((sql) => settle(sql, pod, [report(claim, stepId, how)], round % 2 ? [claim.id] : []))
+      handingIn([report(claim, stepId, how)], (reports) =>
+        db.database.run((sql) => settle(sql, pod, reports, round % 2 ? [claim.id] : [])),
+      )
     const [changed] = await Promise.all([redrive(db.database, [stepId]), ends()])
     tried += changed
     if (round % 2 === 0) await db.database.run((sql) => settle(sql, pod, [], [claim.id]))

@@ -3,7 +3,7 @@ import { test } from 'node:test'
 import { connect } from '../../src/db/connect.ts'
 import { FleetError } from '../../src/errors.ts'
 import { runCycle, type CycleSummary } from '../../src/recovery/run-cycle.ts'
-import { settle, type Report } from '../../src/step/exchange.sql.ts'
+import { settle, type Report } from '../../src/step/settle.sql.ts'
 import { atEnd } from '../support/cleanup.ts'
 import { testDatabase } from '../support/database.ts'
 import { until } from '../support/until.ts'
@@ -112,7 +112,7 @@ test('answers of a dead pod that meet the cycles of two leaders: each step has i
     ended: how === 'completed' ? null : 'failed',
     result: null,
     error: null,
-    ranMs: 1,
+    startedMs: performance.now() - 1,
     delayMs: how === 'completed' ? null : 0,
     nextAttempt: how === 'completed' ? null : 2,
   })

@@ -8,7 +8,9 @@ import type { Sql } from '../../src/db/connect.ts'
 import { accede, resign } from '../../src/leader/leader.sql.ts'
 import { beginCycle, finishCycle } from '../../src/recovery/recovery.sql.ts'
 import { cancelSteps } from '../../src/step/cancel.sql.ts'
-import { exchange, type ClaimedStep, type Report } from '../../src/step/exchange.sql.ts'
+import { type ClaimedStep } from '../../src/step/claim.sql.ts'
+import { exchange } from '../../src/step/exchange.sql.ts'
+import { type Report } from '../../src/step/settle.sql.ts'
 import { publicId } from '../../src/step/step.ts'
 import { atEnd } from '../support/cleanup.ts'
 import { testDatabase, type TestDatabase } from '../support/database.ts'
@@ -76,7 +78,7 @@ const handIn = (db: TestDatabase, pod: string, reports: Report[], ended: string[
   db.database.run((sql: Sql) => exchange(sql, want(pod, { types: [] }), reports, ended))
 
 const idOf = (step: ClaimedStep | undefined) =>
-  step ? publicId({ id: step.step_id, salt: step.salt, createdAt: step.created_at }) : ''
+  step ? publicId({ id: step.step_id, salt: step.salt, createdAt: new Date(step.created_at) }) : ''
 
 const nameOf = async (pod: string) => {
   const [row] = await full.sql<{ public_id: string }[]>`select public_id from fleet_q.pods where id = ${pod}`

@@ -4,15 +4,10 @@ import postgres from 'postgres'
 import { beatHeart } from '../../src/pod/pod.sql.ts'
 import { findWork, listDeadLetters, putBack, takeOrphanClaims } from '../../src/recovery/recovery.sql.ts'
 import { cancelSteps, putOutcomeAside } from '../../src/step/cancel.sql.ts'
-import {
-  claimLimited,
-  exchange,
-  findSettledElsewhere,
-  findStrayClaims,
-  nextDueMs,
-  promoteDue,
-  settle,
-} from '../../src/step/exchange.sql.ts'
+import { claimLimited, findSettledElsewhere, findStrayClaims } from '../../src/step/claim.sql.ts'
+import { exchange } from '../../src/step/exchange.sql.ts'
+import { nextDueMs, promoteDue } from '../../src/step/promote.sql.ts'
+import { settle } from '../../src/step/settle.sql.ts'
 import { findEndedSteps, findLiveSteps } from '../../src/step/queue.sql.ts'
 import { findAttempts, findLogs, findPosition, findStep, listSteps } from '../../src/step/read.sql.ts'
 import { forgetSettled } from '../../src/step/retention.sql.ts'
@@ -55,12 +50,21 @@ const anything = {
 }
 const wanted = want('1', { types: ['t1', 't2'], limit: 100, markLanes: [1], markPositions: ['10'] })
 const reports = keys(100).map((id, n) => (n % 2 === 0 ? reportOf(held(id)) : failedOf(held(id))))
+const completions = keys(100).map((id) => reportOf(held(id)))
 
 /** sql/README.md lists the same. */
 const HOT: Record<string, Hot> = {
   'step.exchange': {
     statement: (sql) => exchange(sql, wanted, reports, ['1']),
     uses: ['ready_lane_position', 'claims_pkey', 'outcomes_pkey', 'attempts_pkey', 'steps_pkey'],
+  },
+  'step.exchange, all completed': {
+    statement: (sql) => exchange(sql, wanted, completions, ['1']),
+    uses: ['ready_lane_position', 'claims_pkey', 'outcomes_pkey', 'steps_pkey'],
+  },
+  'step.claim': {
+    statement: (sql) => exchange(sql, wanted, [], []),
+    uses: ['ready_lane_position', 'outcomes_pkey', 'steps_pkey'],
   },
   'step.claim_limited': {
     statement: (sql) => claimLimited(sql, wanted, ['t1']),
@@ -71,7 +75,7 @@ const HOT: Record<string, Hot> = {
     statement: (sql) => settle(sql, '1', reports, ['1']),
     uses: ['claims_pkey', 'outcomes_pkey', 'attempts_pkey', 'steps_pkey'],
   },
-  'step.stray_claims': { statement: (sql) => findStrayClaims(sql, '1', ['1']), uses: ['claims_pod'] },
+  'step.stray_claims': { statement: (sql) => findStrayClaims(sql, '1', ['1'], 15), uses: ['claims_pod'] },
   'step.settled_elsewhere': {
     statement: (sql) => findSettledElsewhere(sql, keys(100)),
     uses: ['outcomes_pkey'],
@@ -317,7 +321,7 @@ describe('behind a held-back xmin horizon', () => {
         sql,
         want(podId, {
           limit: 100,
-          ...(marked ? { markLanes: marks.lanes(), markPositions: marks.positions() } : {}),
+          ...(marked ? marks.all() : {}),
         }),
         last.map((step) => reportOf(step)),
         [...new Set(last.map((step) => step.claim_id))],
@@ -326,7 +330,7 @@ describe('behind a held-back xmin horizon', () => {
       last = claimedOf(await turn(sql, marked))
       assert.equal(last.length, 100)
       nowMs += 50
-      for (const { lane_id, position } of last) marks.took(lane_id, BigInt(position), nowMs)
+      marks.took(last, nowMs)
     }
     for (let n = 0; n < 100; n++) await step(session, true)
 

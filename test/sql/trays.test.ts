@@ -5,14 +5,17 @@ import { repeatOnConflict } from '../../src/db/connect.ts'
 import { putBack, takeOrphanClaims } from '../../src/recovery/recovery.sql.ts'
 import { redrive } from '../../src/step/cancel.ts'
 import { cancelSteps } from '../../src/step/cancel.sql.ts'
-import { exchange, promoteDue, settle, type ClaimedStep, type Report } from '../../src/step/exchange.sql.ts'
+import { type ClaimedStep } from '../../src/step/claim.sql.ts'
+import { exchange } from '../../src/step/exchange.sql.ts'
+import { promoteDue } from '../../src/step/promote.sql.ts'
+import { settle, type Report } from '../../src/step/settle.sql.ts'
 import { countLanes, countOutcomes } from '../../src/step/queue.sql.ts'
 import { forgetSettled } from '../../src/step/retention.sql.ts'
 import { createSubmitter } from '../../src/step/submit.ts'
 import { testDatabase, type TestDatabase } from '../support/database.ts'
 import { get } from '../support/http.ts'
 import { startTestPod } from '../support/pods.ts'
-import { addPod, againOf, claimedOf, failedOf, killPod, reportOf, want } from './arrange.ts'
+import { addPod, againOf, claimedOf, failedOf, handingIn, killPod, reportOf, want } from './arrange.ts'
 
 const TRAYS = readFileSync('sql/inspect/trays.sql', 'utf8')
 
@@ -85,7 +88,10 @@ async function createWalk(db: TestDatabase, seed: number, forgetSeconds: number)
     async exchange() {
       const pod = pods[below(pods.length)]
       if (!pod) return
-      const reports = [...some(pod.holds, 3).map(ending), ...(chance() < 0.2 ? pod.said : [])]
+      const reports = [
+        ...some(pod.holds, 3).map(ending),
+        ...(chance() < 0.2 ? pod.said.map((report) => ({ ...report, mayStand: true as const })) : []),
+      ]
       const kept = pod.holds.filter(
         (step) =>
           !reports.some(({ claimId, stepId }) => claimId === step.claim_id && stepId === step.step_id),
@@ -94,7 +100,9 @@ async function createWalk(db: TestDatabase, seed: number, forgetSeconds: number)
       const ended = [...new Set(reports.map(({ claimId }) => claimId))].filter((claim) => !open.has(claim))
       const wish = want(pod.id, { types, limit: 1 + below(6) })
       const taken = claimedOf(
-        await repeatOnConflict(() => database.run((tx) => exchange(tx, wish, reports, ended))),
+        await handingIn(reports, (sent) =>
+          repeatOnConflict(() => database.run((tx) => exchange(tx, wish, sent, ended))),
+        ),
       )
       pod.said = reports
       pod.holds = [...kept, ...taken]
@@ -126,7 +134,9 @@ async function createWalk(db: TestDatabase, seed: number, forgetSeconds: number)
       const answered = new Set(some(dead.holds, 3))
       dead.said = [...answered].map(ending)
       dead.holds = dead.holds.filter((step) => !answered.has(step))
-      await repeatOnConflict(() => database.run((tx) => settle(tx, dead.id, dead.said, [])))
+      await handingIn(dead.said, (sent) =>
+        repeatOnConflict(() => database.run((tx) => settle(tx, dead.id, sent, []))),
+      )
     },
     async recover() {
       await recoverSome(db, term?.term ?? '')

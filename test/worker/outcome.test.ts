@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
 import { cancel, NonRetryableError, retry, snooze } from '../../src/step/handler.ts'
-import type { ClaimedStep } from '../../src/step/exchange.sql.ts'
+import type { ClaimedStep } from '../../src/step/claim.sql.ts'
 import { json, reportOf, RESULT_BYTES_MAX, type Ending } from '../../src/worker/outcome.ts'
 
 const step = (over: Partial<ClaimedStep> = {}): ClaimedStep => ({
@@ -13,7 +13,7 @@ const step = (over: Partial<ClaimedStep> = {}): ClaimedStep => ({
   lane_id: 1,
   position: '1',
   salt: '1',
-  created_at: new Date(0),
+  created_at: '1970-01-01 00:00:00+00',
   type: 'any',
   priority: 0,
   args: {},
