@@ -70,11 +70,15 @@ create table fleet_q.lanes (
   type text not null,
   priority smallint not null,
   key text not null default '',
+  floor bigint not null default 0,
   primary key (id),
   unique (type, priority, key),
+  check (floor >= 0),
   check (length(key) <= 200),
   check (length(type) >= 1 and length(type) <= 200),
   check (priority >= '-1000' and priority <= 1000)
+) with (
+  fillfactor = 70
 );
 
 create table fleet_q.later (
@@ -139,6 +143,16 @@ create table fleet_q.migrations (
   name text not null,
   applied_at timestamptz not null default now(),
   primary key (version)
+);
+
+create table fleet_q.next_floor (
+  only_one boolean not null default true,
+  position bigint not null,
+  before xid8 not null,
+  primary key (only_one),
+  check (only_one)
+) with (
+  fillfactor = 50
 );
 
 create table fleet_q.outcomes (

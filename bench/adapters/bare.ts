@@ -74,6 +74,8 @@ export const bare: Adapter = {
           afterLane: 0,
           markLanes: mark ? [mark.lane] : [],
           markPositions: mark ? [String(mark.position)] : [],
+          frontLanes: [],
+          frontPositions: [],
         }
         const claims = held[0] ? [held[0].claim_id] : []
         const rows = await database.run((sql) => exchange(sql, want, held.map(reportOf), claims))

@@ -15,8 +15,20 @@ create table fleet_q.lanes (
   type text not null check (length(type) between 1 and 200),
   priority smallint not null check (priority between -1000 and 1000),
   key text not null default '' check (length(key) <= 200),
+  -- Nothing lies at or below it any more, and nothing will: claims start behind it. Raised by the leader.
+  floor bigint not null default 0 check (floor >= 0),
   unique (type, priority, key)
-);
+) with (fillfactor = 70);
+
+-- Where floors may be raised to next: every position up to this one was drawn by a transaction with a smaller id than
+-- "before", for whoever writes to ready has written something else first. When all of those have ended, what is there
+-- can be seen, and nothing more can come.
+create table fleet_q.next_floor (
+  only_one boolean primary key default true check (only_one),
+  position bigint not null,
+  before xid8 not null
+) with (fillfactor = 50);
+insert into fleet_q.next_floor (position, before) values (0, '0');
 
 -- What was submitted. Never updated.
 create table fleet_q.steps (

@@ -16,6 +16,7 @@ import { recover } from '../recovery/recover.ts'
 import type { CycleSummary } from '../recovery/run-cycle.ts'
 import { createForgetter } from '../step/forget.ts'
 import { promote } from '../step/promote.ts'
+import { raiseLaneFloors } from '../step/raise-floors.ts'
 import { createSubmitter } from '../step/submit.ts'
 import { capacityOf } from '../worker/capacity.ts'
 import { createNotes } from '../worker/notes.ts'
@@ -144,6 +145,7 @@ export async function startPod(options: PodOptions): Promise<Pod> {
       roundMs: config.recoverySeconds * 1000,
       chores: [
         { name: 'recovery', run: (term) => recover({ database: work, podId, onCycle: tellCycle }, term) },
+        { name: 'floors', run: async () => void (await raiseLaneFloors(work)) },
         { name: 'retention', run: atMostEvery(FORGET_EVERY_MS, async () => (await forgetter.round()).more) },
       ],
       log,
@@ -188,7 +190,7 @@ export async function startPod(options: PodOptions): Promise<Pod> {
         // (behind PgBouncer) or their leader died before it could make one.
         if (beat.last_cycle !== lastCycle) {
           lastCycle = beat.last_cycle
-          worker.forgetMarks()
+          worker.lookAtFronts()
         }
         lookForCancelled()
         refreshLimits()
@@ -210,7 +212,7 @@ export async function startPod(options: PodOptions): Promise<Pod> {
       onMessage(payload) {
         const hint = parseHint(payload)
         if (hint?.kind === 'ready') worker.ring()
-        else if (hint?.kind === 'forget') worker.forgetMarks()
+        else if (hint?.kind === 'forget') worker.lookAtFronts()
         else if (hint?.kind === 'cancel') lookForCancelled()
         else if (hint?.kind === 'limit') {
           refreshLimits()
@@ -309,7 +311,7 @@ export async function startPod(options: PodOptions): Promise<Pod> {
     function tellCycle(summary: CycleSummary) {
       if (summary.requeued + summary.terminal > 0) {
         // Put to the front of their lanes: before the marks, here and elsewhere.
-        worker.forgetMarks()
+        worker.lookAtFronts()
         say('forget')
       }
       if (summary.deadPods.length > 0 || summary.orphaned > 0)

@@ -33,8 +33,11 @@ export interface Want {
   limit: number
   /** Lanes are visited in a circle: this one was served last. */
   afterLane: number
+  /** What the pod remembers of lanes: how far it has come, and how far at their front, in negative positions. */
   markLanes: number[]
   markPositions: string[]
+  frontLanes: number[]
+  frontPositions: string[]
 }
 
 /** This pod may claim, and the lane is not paused. */
@@ -47,9 +50,11 @@ const isOpen = (sql: Sql, podId: string) => sql`(
   ))`
 
 /**
- * The claim walks the lanes of the pod's types, highest priority first and in a circle among equals, and starts in
- * each behind its mark: without marks every layout walks the queue's dead end and falls from tens of thousands to
- * 3 to 5 thousand steps a second within a minute of a pinned xmin horizon (67 to 77 thousand with them).
+ * The claim walks the lanes of the pod's types, highest priority first and in a circle among equals. Each is two
+ * stretches: its front, where what has waited its turn already lies at negative positions, and the rest. Each stretch
+ * is entered behind the pod's mark, or the lane's floor: without them every layout walks the queue's dead end and falls
+ * from tens of thousands to 3 to 5 thousand steps a second within a minute of a pinned xmin horizon (67 to 77 thousand
+ * with them).
  *
  * `limit` stands in a MATERIALIZED CTE, never in `IN (SELECT ... LIMIT)`: that form took 501 rows for LIMIT 1 under
  * stale statistics. Rows are deleted by ctid: they are locked, and a ready row is never updated.
@@ -57,17 +62,21 @@ const isOpen = (sql: Sql, podId: string) => sql`(
 export const claiming = (sql: Sql, want: Want) => sql`
   -- Looked up by name, not joined: as a loop within a loop, 10,000 marks of 10,000 lanes took 5 s.
   mark as materialized (
-    select jsonb_object(${want.markLanes}::text[], ${want.markPositions}::text[]) as of_lane
+    select jsonb_object(${want.markLanes}::text[], ${want.markPositions}::text[]) as of_lane,
+      jsonb_object(${want.frontLanes}::text[], ${want.frontPositions}::text[]) as of_front
   ),
   lane as materialized (
-    select lanes.id, lanes.priority, ${want.limit}::int as quota,
-      coalesce(((select of_lane from mark) ->> lanes.id::text)::bigint, -9223372036854775808) as mark
+    select lanes.id, ${want.limit}::int as quota, stretch.above, stretch.below
     from fleet_q.lanes
+    cross join lateral (values
+      (coalesce(((select of_front from mark) ->> lanes.id::text)::bigint, -9223372036854775808), 0::bigint),
+      (greatest(lanes.floor, ((select of_lane from mark) ->> lanes.id::text)::bigint), 9223372036854775807)
+    ) as stretch (above, below)
     where lanes.type = any (${want.types}::text[])
       -- Limited types are claimed by step.claim_limited, one claimer at a time.
       and not exists (select from fleet_q.limits where limits.type = lanes.type)
       and ${isOpen(sql, want.podId)}
-    order by lanes.priority desc, lanes.id <= ${want.afterLane}, lanes.id
+    order by lanes.priority desc, lanes.id <= ${want.afterLane}, lanes.id, stretch.below
   ),
   ${taking(sql, want)}`
 
@@ -76,7 +85,7 @@ const taking = (sql: Sql, want: Pick<Want, 'podId' | 'limit'>) => sql`
   candidate as materialized (
     select head.* from lane cross join lateral (
       select ready.ctid as at from fleet_q.ready
-      where ready.lane_id = lane.id and ready.position > lane.mark
+      where ready.lane_id = lane.id and ready.position > lane.above and ready.position < lane.below
       order by ready.lane_id, ready.position
       limit least(lane.quota, ${want.limit}::int)
       for update skip locked
@@ -145,6 +154,7 @@ export const claimLimited = (
   ),
   open_lane as materialized (
     select lanes.id, lanes.type, lanes.key, lanes.priority, limits.max_running is not null as whole_type,
+      stretch.above, stretch.below,
       least(
         limits.max_running
           - coalesce((select sum(steps) from busy where busy.type = lanes.type), 0),
@@ -152,11 +162,19 @@ export const claimLimited = (
           - coalesce((select steps from busy where busy.type = lanes.type and busy.key = lanes.key), 0)
       )::int as quota
     from fleet_q.lanes join fleet_q.limits on limits.type = lanes.type
+    -- The front if something lies there, else the rest: two stretches of one lane would each take its whole quota.
+    cross join lateral (
+      select above, below
+      from (values (-9223372036854775808, 0::bigint), (lanes.floor, 9223372036854775807)) as both_of (above, below)
+      where exists (
+        select from fleet_q.ready
+        where ready.lane_id = lanes.id and ready.position > above and ready.position < below offset 0)
+      order by below limit 1
+    ) as stretch
     where lanes.type = any (${types}::text[]) and ${isOpen(sql, want.podId)}
-      and exists (select from fleet_q.ready where ready.lane_id = lanes.id offset 0)
   ),
   lane as materialized (
-    select id, priority, -9223372036854775808 as mark, quota
+    select id, quota, above, below
     from (
       select distinct on (type, case when not whole_type then key end) *
       from open_lane where quota > 0

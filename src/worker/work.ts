@@ -46,8 +46,8 @@ export interface PodWorker {
   readonly running: number
   readonly stuck: number
   ring(): void
-  /** What was put to the front of a lane lies before the marks. */
-  forgetMarks(): void
+  /** Something was put to the front of a lane. */
+  lookAtFronts(): void
   /** Looks whether steps that run here have been cancelled. */
   lookForCancelled(): Promise<void>
   /** Limits may have changed. */
@@ -278,9 +278,9 @@ export function createWorker(options: WorkerOptions): PodWorker {
     answerLost = false
   }
 
-  /** To the front of its lane, which lies before the marks: here as elsewhere. */
+  /** To the front of its lane, which has marks of its own: here as elsewhere. */
   function putBack() {
-    marks.forget()
+    marks.forgetFronts()
     mayFind = true
     options.onPutBack()
   }
@@ -315,8 +315,8 @@ export function createWorker(options: WorkerOptions): PodWorker {
       return slots.stuck
     },
     ring,
-    forgetMarks() {
-      marks.forget()
+    lookAtFronts() {
+      marks.forgetFronts()
       ring()
     },
     lookForCancelled,

@@ -8,7 +8,7 @@ import { exchange } from '../../src/step/exchange.sql.ts'
 import { settle, type Report } from '../../src/step/settle.sql.ts'
 import { assertSound } from '../recovery/fleet.ts'
 import { makeClaims, makePod, makeTerm, type MadeClaim } from '../recovery/rows.ts'
-import { handingIn } from '../sql/arrange.ts'
+import { handingIn, want } from '../sql/arrange.ts'
 import { testDatabase } from '../support/database.ts'
 
 /** A settle in flight, a recovery cycle, a redrive and a late answer: in every order there is one outcome. */
@@ -107,12 +107,7 @@ const refusedOf = async (pod: string) => {
   return row?.refused
 }
 const claimNext = async (sql: Sql, podId: string) => {
-  const rows = await exchange(
-    sql,
-    { podId, types: ['made'], limit: 1, afterLane: 0, markLanes: [], markPositions: [] },
-    [],
-    [],
-  )
+  const rows = await exchange(sql, want(podId, { types: ['made'], limit: 1 }), [], [])
   const [claimed] = rows.filter((row) => row.kind === 'claimed')
   assert.ok(claimed, 'there was nothing to claim')
   return claimed

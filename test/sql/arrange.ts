@@ -45,6 +45,8 @@ export const want = (podId: string, over: Partial<Want> = {}): Want => ({
   afterLane: 0,
   markLanes: [],
   markPositions: [],
+  frontLanes: [],
+  frontPositions: [],
   ...over,
 })
 
