@@ -145,7 +145,7 @@ export async function startPod(options: PodOptions): Promise<Pod> {
       roundMs: config.recoverySeconds * 1000,
       chores: [
         { name: 'recovery', run: (term) => recover({ database: work, podId, onCycle: tellCycle }, term) },
-        { name: 'floors', run: async () => void (await raiseLaneFloors(work)) },
+        { name: 'floors', run: () => raiseLaneFloors(work) },
         { name: 'retention', run: atMostEvery(FORGET_EVERY_MS, async () => (await forgetter.round()).more) },
       ],
       log,

@@ -10,7 +10,7 @@ import { accede, bench, depose, findOpenTerm, prove, resign, succeed } from './l
 export interface Chore {
   name: string
   /** Returns in how many milliseconds it wants to be called again, if that is before the next round. */
-  run(term: string): Promise<number | undefined>
+  run(term: string): Promise<number | undefined | void>
 }
 
 export interface LeadershipOptions {

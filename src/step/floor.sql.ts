@@ -7,7 +7,7 @@ import type { Sql } from '../db/connect.ts'
  */
 export const raiseFloors = (sql: Sql) => sql<{ id: number }[]>`
   with /* step.raise_floors */ limited as materialized (
-    select position from fleet_q.next_floor where true
+    select position from fleet_q.next_floor where before <= pg_snapshot_xmin(pg_current_snapshot())
   ),
   lowest as materialized (
     select lanes.id, least(limited.position, coalesce(head.position - 1, limited.position)) as floor
