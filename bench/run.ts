@@ -37,4 +37,11 @@ function readWish(): Wish | undefined {
 }
 
 const wish = readWish()
-if (wish) process.exitCode = major() < NODE_MAJOR ? again() : await bench(wish)
+if (wish)
+  process.exitCode =
+    major() < NODE_MAJOR
+      ? again()
+      : await bench(wish).catch((error: unknown) => {
+          console.error(error instanceof Error ? error.message : String(error))
+          return 1
+        })

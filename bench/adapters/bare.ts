@@ -20,7 +20,9 @@ const open = (url: string, max: number): Database =>
   connect({ url, name: 'bare', max, pooler: false, deadlineMs: 30_000 })
 
 /** It runs no handler. */
-const NO_TIME = { startedMs: 0, ranMs: 0 }
+const NO_TIME = { startedMs: 0 }
+/** Nobody gives steps back to it. */
+const NOTHING_IN_FRONT = { frontLanes: [] as number[], frontPositions: [] as string[] }
 
 const reportOf = (step: ClaimedStep): Report => ({
   ...NO_TIME,
@@ -74,6 +76,7 @@ export const bare: Adapter = {
           afterLane: 0,
           markLanes: mark ? [mark.lane] : [],
           markPositions: mark ? [String(mark.position)] : [],
+          ...NOTHING_IN_FRONT,
           frontLanes: [],
           frontPositions: [],
         }
