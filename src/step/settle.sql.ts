@@ -1,3 +1,4 @@
+import { jsonTexts } from '../db/arrays.ts'
 import type { Sql } from '../db/connect.ts'
 
 /** How an attempt ended, as the pod that ran it reports it. Arrays of equal length go to the database. */
@@ -64,10 +65,10 @@ const fencing = (sql: Sql, podId: string, reports: Report[], endedClaims: string
   ),
   fence as materialized (select id from ended_claim union all select id from standing_claim)`
 
-/** How long ago each attempt began. */
+/** How long ago each attempt began, in microseconds. */
 function runTimes(reports: Report[]): number[] {
   const now = performance.now()
-  return reports.map((report) => now - report.startedMs)
+  return reports.map((report) => Math.max(0, Math.round((now - report.startedMs) * 1000)))
 }
 
 function standingClaims(reports: Report[], endedClaims: string[]): string[] {
@@ -79,17 +80,17 @@ function standingClaims(reports: Report[], endedClaims: string[]): string[] {
 
 const completing = (sql: Sql, podId: string, reports: Report[]) => sql`
   report as materialized (
-    select claim_id, step_id, attempt, 'completed' as outcome, null::text as ended, result, ran_ms
+    select claim_id, step_id, attempt, 'completed' as outcome, null::text as ended, result, ran_us
     from unnest(
       ${reports.map((r) => r.claimId)}::bigint[], ${reports.map((r) => r.stepId)}::bigint[],
-      ${reports.map((r) => r.attempt)}::smallint[], ${reports.map((r) => r.result)}::text[],
-      ${runTimes(reports)}::float8[]
-    ) as r (claim_id, step_id, attempt, result, ran_ms)
+      ${reports.map((r) => r.attempt)}::smallint[], ${jsonTexts(reports.map((r) => r.result))}::text[],
+      ${runTimes(reports)}::bigint[]
+    ) as r (claim_id, step_id, attempt, result, ran_us)
   ),
   settled as (
     insert into fleet_q.outcomes (step_id, status, attempt, claim_id, pod_id, started_at, settled_at, result)
     select step_id, 'completed', attempt, claim_id, ${podId},
-      fleet_q.clock() - ran_ms * interval '1 ms', fleet_q.clock(), result::jsonb
+      fleet_q.clock() - ran_us * interval '1 microsecond', fleet_q.clock(), result::jsonb
     from report where claim_id = any (array(select id from fence))
     -- In key order, as a batch of cancels: two that insert the same keys crosswise would deadlock.
     order by step_id
@@ -101,16 +102,16 @@ const deciding = (sql: Sql, podId: string, reports: Report[]) => sql`
     select * from unnest(
       ${reports.map((r) => r.claimId)}::bigint[], ${reports.map((r) => r.stepId)}::bigint[],
       ${reports.map((r) => r.attempt)}::smallint[], ${reports.map((r) => r.outcome)}::text[],
-      ${reports.map((r) => r.ended)}::text[], ${reports.map((r) => r.result)}::text[],
-      ${reports.map((r) => r.error)}::text[], ${runTimes(reports)}::float8[],
+      ${reports.map((r) => r.ended)}::text[], ${jsonTexts(reports.map((r) => r.result))}::text[],
+      ${jsonTexts(reports.map((r) => r.error))}::text[], ${runTimes(reports)}::bigint[],
       ${reports.map((r) => r.delayMs)}::float8[], ${reports.map((r) => r.nextAttempt)}::smallint[]
-    ) as r (claim_id, step_id, attempt, outcome, ended, result, error, ran_ms, delay_ms, next_attempt)
+    ) as r (claim_id, step_id, attempt, outcome, ended, result, error, ran_us, delay_ms, next_attempt)
   ),
   valid as materialized (select report.* from report where claim_id = any (array(select id from fence))),
   settled as (
     insert into fleet_q.outcomes (step_id, status, attempt, claim_id, pod_id, started_at, settled_at, result, error)
     select step_id, outcome::fleet_q.outcome_status, attempt, claim_id, ${podId},
-      fleet_q.clock() - make_interval(secs => ran_ms / 1000), fleet_q.clock(), result::jsonb, error::jsonb
+      fleet_q.clock() - ran_us * interval '1 microsecond', fleet_q.clock(), result::jsonb, error::jsonb
     from valid where outcome is not null
       -- Redriven since: a report that is sent twice, its answer lost, must not end the step for a second time.
       and not exists (
@@ -132,7 +133,7 @@ const deciding = (sql: Sql, podId: string, reports: Report[]) => sql`
   tried as (
     insert into fleet_q.attempts (step_id, claim_id, attempt, pod_id, ended, started_at, ended_at, error)
     select step_id, claim_id, attempt, ${podId}, ended::fleet_q.attempt_end,
-      fleet_q.clock() - make_interval(secs => ran_ms / 1000), fleet_q.clock(), error::jsonb
+      fleet_q.clock() - ran_us * interval '1 microsecond', fleet_q.clock(), error::jsonb
     from valid where outcome is null
     order by step_id, claim_id
     on conflict (step_id, claim_id) do nothing

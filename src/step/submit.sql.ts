@@ -1,3 +1,4 @@
+import { jsonTexts } from '../db/arrays.ts'
 import type { Sql } from '../db/connect.ts'
 
 /** A step as it is written: validated, its lane known. */
@@ -38,8 +39,8 @@ export const insertSteps = (sql: Sql, steps: NewStep[]) => sql<
       ${steps.map((s) => s.laneId)}::int[], ${steps.map((s) => s.salt)}::bigint[],
       ${steps.map((s) => s.maxRetries)}::smallint[], ${steps.map((s) => s.timeoutMs)}::int[],
       ${steps.map((s) => s.runAt)}::timestamptz[], ${steps.map((s) => s.delayMs)}::float8[],
-      ${steps.map((s) => s.expiresAt)}::timestamptz[], ${steps.map((s) => s.args)}::text[],
-      ${steps.map((s) => s.metadata)}::text[], ${steps.map((s) => s.retry)}::text[], ${steps.map((s) => s.tags)}::text[]
+      ${steps.map((s) => s.expiresAt)}::timestamptz[], ${jsonTexts(steps.map((s) => s.args))}::text[],
+      ${jsonTexts(steps.map((s) => s.metadata))}::text[], ${jsonTexts(steps.map((s) => s.retry))}::text[], ${jsonTexts(steps.map((s) => s.tags))}::text[]
     ) with ordinality as s (
       lane_id, salt, max_retries, timeout_ms, run_at, delay_ms, expires_at, args, metadata, retry, tags, ordinal
     )
