@@ -2,6 +2,9 @@
  * Natural batching: the first caller goes at once and alone; whoever comes while it is under way shares the next
  * one. Under load batches grow by themselves, and nobody waits for a timer. Measured for inserts of 16 callers:
  * 31.7k/s against 19.3k/s on 16 connections.
+ *
+ * Between two batches lies one turn of the event loop: whoever was answered by the one and asks again joins the next.
+ * Without it 16 callers went as 15, 1, 15, 1.
  */
 export function batcher<Item, Answer>(options: {
   batchMax: number
@@ -25,6 +28,7 @@ export function batcher<Item, Answer>(options: {
       const batch = waiting.slice(0, batchMax)
       waiting = waiting.slice(batchMax)
       await answer(batch)
+      await new Promise((resolve) => setImmediate(resolve))
     }
     busy = false
   }
