@@ -3,8 +3,8 @@ import { labelOf, summarise, type Measured } from './measured.ts'
 /** Charts as SVG, written by hand: readable on light and on dark ground, and without any dependency. */
 
 const WIDTH = 760
-const NAME_WIDTH = 210
-const BAR_WIDTH = 420
+const NAME_WIDTH = 230
+const BAR_WIDTH = 410
 const BAR_HEIGHT = 16
 const LINE_HEIGHT = 22
 const GROUP_SPACE = 44
