@@ -7,15 +7,14 @@ import { migrate } from '../db/migrate.ts'
 import type { Door } from '../http/routes/door.ts'
 import { newPodId } from '../kernel/ids.ts'
 import type { Log } from '../kernel/log.ts'
-import { loop } from '../kernel/loop.ts'
 import { createLeadership, type Chore } from '../leader/lead.ts'
 import { createHeartbeat } from '../pod/heartbeat.ts'
 import { CHANNEL, createHints, parseHint } from '../pod/hints.ts'
+import { createLookout } from '../pod/lookout.ts'
 import { endPod, registerPod } from '../pod/pod.sql.ts'
 import { recover } from '../recovery/recover.ts'
 import type { CycleSummary } from '../recovery/run-cycle.ts'
 import { createForgetter } from '../step/forget.ts'
-import { promote } from '../step/promote.ts'
 import { raiseLaneFloors } from '../step/raise-floors.ts'
 import { createSubmitter } from '../step/submit.ts'
 import { capacityOf } from '../worker/capacity.ts'
@@ -23,6 +22,7 @@ import { createNotes } from '../worker/notes.ts'
 import { createRegistry, type Handled } from '../worker/registry.ts'
 import { createWorker, STUCK_SHARE } from '../worker/work.ts'
 import { createLife } from './end-pod.ts'
+import { createDueMover } from './move-due.ts'
 import { servePod } from './serve-pod.ts'
 import { VERSION } from './version.ts'
 
@@ -51,8 +51,8 @@ export interface Pod {
   crash(error: unknown): Promise<void>
 }
 
-const PROMOTE_LEADER_MS = 1000
-const PROMOTE_OTHERS_MS = 10_000
+/** Beats tell whether there may be work; so many polls apart a pod looks all the same. */
+const POLLS_ALL_THE_SAME = 6
 const FORGET_EVERY_MS = 60_000
 const MORE_MS = 1000
 const DATABASE_WAIT_MS = 10_000
@@ -113,6 +113,7 @@ export async function startPod(options: PodOptions): Promise<Pod> {
   async function assemble(migrated: number[]): Promise<Pod> {
     const podId = await register()
     const bornAt = performance.now()
+    const mayHaveWork = createLookout()
     let drainWanted = false
     let lastCycle: string | null = null
     const say = createHints(work, podId)
@@ -124,16 +125,16 @@ export async function startPod(options: PodOptions): Promise<Pod> {
       podId,
       registry,
       capacity,
-      pollMs: config.pollSeconds * 1000,
+      pollMs:
+        config.pollSeconds *
+        (config.pollSeconds < config.heartbeatSeconds ? 1000 : 1000 * POLLS_ALL_THE_SAME),
       stepTimeoutMs: config.stepTimeoutSeconds * 1000,
       notes,
       log,
       mayClaim: () => heartbeat.mayClaim(),
       onPutBack: () => say('forget'),
       onLimitFreed: () => say('ready'),
-      onDueIn(ms) {
-        if (ms < PROMOTE_OTHERS_MS) setTimeout(() => promoter.ring(), ms + 5).unref()
-      },
+      onDueIn: (ms) => due.dueIn(ms),
       onRunning: (running, stuck) => heartbeat.show(running, stuck),
     })
 
@@ -150,24 +151,17 @@ export async function startPod(options: PodOptions): Promise<Pod> {
       ],
       log,
       lookAgainIn: (ms) => void setTimeout(() => heartbeat.beatNow(), ms).unref(),
-      onChange: () => promoter.ring(),
+      onChange: () => due.loop.ring(),
     })
 
-    /** Any pod may move what is due; the leader does it on time, the others now and then, should it fail. */
-    const promoter = loop({
-      name: 'promote',
-      everyMs: PROMOTE_OTHERS_MS,
-      async run() {
-        const { moved, nextMs } = await promote(work)
-        if (moved > 0) {
-          worker.ring()
-          say('ready')
-        }
-        const mostMs =
-          leadership.term === undefined ? PROMOTE_OTHERS_MS * (0.8 + Math.random() * 0.4) : PROMOTE_LEADER_MS
-        return Math.min(mostMs, Math.max(nextMs ?? mostMs, 5))
+    const due = createDueMover({
+      database: work,
+      isLeading: () => leadership.term !== undefined,
+      onMoved() {
+        worker.ring()
+        say('ready')
       },
-      onError: (error) => log.debug({ err: error }, 'due steps were not moved'),
+      log,
     })
 
     const heartbeat = createHeartbeat({
@@ -193,7 +187,9 @@ export async function startPod(options: PodOptions): Promise<Pod> {
           worker.lookAtFronts()
         }
         lookForCancelled()
-        refreshLimits()
+        worker.heardLimits(beat.limited_types)
+        if (mayHaveWork(beat)) worker.ring()
+        due.heard(beat.last_step)
       },
       onFenced: () => life.fenced(),
       onSilence() {
@@ -226,6 +222,7 @@ export async function startPod(options: PodOptions): Promise<Pod> {
 
     const submitter = createSubmitter({
       database: door,
+      onDueIn: (ms) => due.dueIn(ms),
       onSubmitted(types) {
         if (types.some((type) => registry.has(type))) worker.ring()
         say('ready')
@@ -236,7 +233,7 @@ export async function startPod(options: PodOptions): Promise<Pod> {
       },
     })
 
-    const loops = [worker.loop, leadership.loop, promoter]
+    const loops = [worker.loop, leadership.loop, due.loop]
     const doorOfPod: Door = {
       database: door,
       submitter,
@@ -276,7 +273,7 @@ export async function startPod(options: PodOptions): Promise<Pod> {
       pools,
       worker,
       leadership,
-      promoter,
+      promoter: due.loop,
       notes,
       heartbeat,
       doorbell,

@@ -31,6 +31,13 @@ export interface Beat {
   leader_unproved_ms: number | null
   /** The last recovery cycle that ended. */
   last_cycle: string | null
+  /** How far steps and positions have been drawn: an idle pod looks for work only where they have moved. */
+  last_step: string
+  last_position: string
+  /** Transactions before the first have all ended; the second is the next to begin. */
+  ended_before: string
+  begun_before: string
+  limited_types: string[]
 }
 
 /**
@@ -77,7 +84,12 @@ export const beatHeart = (
     (
       select cycle.id from fleet_q.recovery_cycles as cycle where cycle.finished_at is not null
       order by cycle.id desc limit 1
-    ) as last_cycle
+    ) as last_cycle,
+    (select last_value from fleet_q.step_ids) as last_step,
+    (select last_value from fleet_q.positions) as last_position,
+    pg_snapshot_xmin(pg_current_snapshot())::text as ended_before,
+    pg_snapshot_xmax(pg_current_snapshot())::text as begun_before,
+    array(select type from fleet_q.limits order by type) as limited_types
   from beat left join fleet_q.leader_terms as term on term.ended_at is null`
 
 export const startDraining = (sql: Sql, id: string) => sql`

@@ -6,6 +6,9 @@ const BATCHES_MAX = 20
 
 /** Moves what is due into its lane, in bounded batches; says how much, and in how long the next is due. */
 export async function promote(database: Database): Promise<{ moved: number; nextMs: number | undefined }> {
+  const [first] = await database.run(nextDueMs)
+  const firstMs = first?.ms ?? undefined
+  if (firstMs === undefined || firstMs > 0) return { moved: 0, nextMs: firstMs }
   let moved = 0
   for (let batch = 0; batch < BATCHES_MAX; batch++) {
     const rows = await database.run((sql) => promoteDue(sql, BATCH))

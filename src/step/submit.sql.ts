@@ -30,7 +30,8 @@ export const findLanes = (sql: Sql, lanes: { type: string; priority: number; key
  * inserts agree on them; args are written once (designs that carry them along lose everything at 2 kB).
  */
 export const insertSteps = (sql: Sql, steps: NewStep[]) => sql<
-  { id: string; salt: string; created_at: Date }[]
+  /** Milliseconds until it is due; null where it may start at once. */
+  { id: string; salt: string; created_at: Date; due_ms: number | null }[]
 >`
   with /* step.submit */ fresh as materialized (
     select nextval('fleet_q.step_ids') as id, s.*,
@@ -53,7 +54,7 @@ export const insertSteps = (sql: Sql, steps: NewStep[]) => sql<
     select id, salt, lane_id, max_retries, timeout_ms, due_at, expires_at, args::jsonb, metadata::jsonb, retry::jsonb,
       case when tags is not null then array(select jsonb_array_elements_text(tags::jsonb)) end
     from fresh order by id
-    returning id, salt, created_at
+    returning id, salt, created_at, run_at
   ),
   now_ready as (
     insert into fleet_q.ready (lane_id, step_id, attempt)
@@ -63,7 +64,9 @@ export const insertSteps = (sql: Sql, steps: NewStep[]) => sql<
     insert into fleet_q.later (step_id, lane_id, due_at, attempt, why)
     select id, lane_id, due_at, 1, 'delay' from fresh where due_at > fleet_q.clock() order by id
   )
-  select id, salt, created_at from written order by id`
+  select id, salt, created_at,
+    case when run_at is not null then extract(epoch from run_at - fleet_q.clock())::float8 * 1000 end as due_ms
+  from written order by id`
 
 /** Takes a key for this body; no row when it is taken. */
 export const takeIdempotencyKey = (sql: Sql, key: string, bodyHash: Buffer) => sql<{ key: string }[]>`

@@ -2,7 +2,7 @@ import { repeatOnConflict, type Database, type Sql } from '../db/connect.ts'
 import { inOurWords, sqlState } from '../db/failure.ts'
 import { FleetError } from '../errors.ts'
 import { batcher } from '../kernel/batch.ts'
-import { cancelSteps } from './cancel.sql.ts'
+import { refuseTwins, resolveUnique, uniqueKeysInOrder } from './resolve-unique.ts'
 import { newSalt, parsePublicId, publicId, wishHash, type StepWish } from './step.ts'
 import {
   findIdempotencyKey,
@@ -11,7 +11,6 @@ import {
   insertSteps,
   nameStepsOfKey,
   takeIdempotencyKey,
-  takeUniqueKey,
   type NewStep,
 } from './submit.sql.ts'
 import { findStepIds } from './read.sql.ts'
@@ -31,6 +30,8 @@ export interface SubmitterOptions {
   database: Database
   /** Called after the commit, with the types that now have work. */
   onSubmitted(types: string[]): void
+  /** A step is due in so many milliseconds. */
+  onDueIn?(ms: number): void
   /** Steps with a unique key were replaced: a pod may hold them. */
   onReplaced(): void
 }
@@ -38,7 +39,7 @@ export interface SubmitterOptions {
 const LANES_REMEMBERED_MAX = 10_000
 const BATCH_MAX = 500
 
-export function createSubmitter({ database, onSubmitted, onReplaced }: SubmitterOptions): Submitter {
+export function createSubmitter({ database, onSubmitted, onReplaced, onDueIn }: SubmitterOptions): Submitter {
   const lanes = new Map<string, number>()
 
   /** Plain steps of all callers share inserts; the answer still means committed. */
@@ -55,7 +56,13 @@ export function createSubmitter({ database, onSubmitted, onReplaced }: Submitter
       sql,
       wishes.map((wish) => toNewStep(wish, laneIds)),
     )
+    tellDue(rows)
     return rows.map((row) => publicId({ id: row.id, salt: row.salt, createdAt: row.created_at }))
+  }
+
+  /** Of a transaction that is rolled back after all, it costs a look. */
+  function tellDue(rows: { due_ms: number | null }[]) {
+    for (const { due_ms } of rows) if (due_ms !== null && due_ms > 0) onDueIn?.(due_ms)
   }
 
   /**
@@ -131,6 +138,7 @@ export function createSubmitter({ database, onSubmitted, onReplaced }: Submitter
             tx,
             fresh.map((wish) => toNewStep(wish, laneIds)),
           )
+    tellDue(rows)
     for (const [n, row] of rows.entries()) {
       const place = places[n]
       if (place !== undefined)
@@ -203,44 +211,4 @@ async function replay(tx: Sql, wishes: StepWish[], key: string): Promise<Submitt
     )
   const found = await findStepIds(tx, first.step_ids)
   return { stepIds: found.map((row) => row.step_id), replayed: true }
-}
-
-type Unique = NonNullable<StepWish['unique']>
-
-/** In one order everywhere: two batches that want the same keys crosswise would deadlock. */
-const uniqueKeysInOrder = (wishes: StepWish[]): [number, Unique][] =>
-  wishes
-    .flatMap(({ unique }, i): [number, Unique][] => (unique ? [[i, unique]] : []))
-    .toSorted(([, a], [, b]) => (a.key < b.key ? -1 : 1))
-
-/** One live step a key: two of one batch would both be new. */
-function refuseTwins(wishes: StepWish[]) {
-  const seen = new Set<string>()
-  for (const [i, { unique }] of wishes.entries()) {
-    if (!unique) continue
-    if (seen.has(unique.key))
-      throw new FleetError(
-        'invalid_input',
-        `The unique key "${unique.key}" stands twice in this batch. Nothing was stored.`,
-        {
-          issues: [{ at: `steps.${i}.unique`, message: 'is the unique key of another step in this batch' }],
-        },
-      )
-    seen.add(unique.key)
-  }
-}
-
-/** Undefined when the key is free for a new step, else the one that lives under it and is to be given back. */
-async function resolveUnique(tx: Sql, unique: Unique): Promise<{ stepId: string } | 'replaced' | undefined> {
-  const [holder] = await takeUniqueKey(tx, unique.key)
-  if (!holder?.live) return undefined
-  const [existing] = await findStepIds(tx, [holder.step_id])
-  if (unique.on_conflict === 'return') return existing && { stepId: existing.step_id }
-  if (unique.on_conflict === 'reject')
-    throw new FleetError(
-      'unique_conflict',
-      `Step ${existing?.step_id ?? ''} with the unique key "${unique.key}" has not ended yet. Wait for it, cancel it, or submit with on_conflict "return" or "replace".`,
-    )
-  await cancelSteps(tx, [holder.step_id], 'replaced by a newer step with the same unique key')
-  return 'replaced'
 }

@@ -11,7 +11,9 @@ import { findLimitedTypes } from '../step/limit.sql.ts'
 /** Claims from types that have a limit for the whole fleet; a pod whose types have none pays nothing. */
 export interface LimitedClaims {
   has(type: string): boolean
-  /** Which types are limited now: asked at each heartbeat, and when a pod calls out that it has changed. True: it has. */
+  /** Which types are limited now, as each beat tells. True: that has changed. */
+  heard(limitedTypes: string[]): boolean
+  /** A pod calls out that it has changed. */
   refresh(): Promise<boolean>
   claim(want: Pick<Want, 'podId' | 'limit' | 'afterLane'>): Promise<LimitedClaim>
 }
@@ -26,14 +28,19 @@ interface LimitedClaim {
 
 export function createLimitedClaims(database: Database, types: string[]): LimitedClaims {
   let limited = new Set<string>()
+  function heard(limitedTypes: string[]): boolean {
+    const before = limited
+    limited = new Set(limitedTypes.filter((type) => types.includes(type)))
+    return limited.size !== before.size || [...limited].some((type) => !before.has(type))
+  }
+
   return {
     has: (type) => limited.has(type),
+    heard,
     async refresh() {
       if (types.length === 0) return false
       const rows = await database.run((sql) => findLimitedTypes(sql, types))
-      const before = limited
-      limited = new Set(rows.map((row) => row.type))
-      return limited.size !== before.size || [...limited].some((type) => !before.has(type))
+      return heard(rows.map((row) => row.type))
     },
     async claim(want) {
       if (limited.size === 0 || want.limit <= 0) return { steps: [], contended: false, dropped: false }

@@ -52,6 +52,7 @@ export interface PodWorker {
   lookForCancelled(): Promise<void>
   /** Limits may have changed. */
   refreshLimits(): Promise<void>
+  heardLimits(limitedTypes: string[]): void
   stopClaiming(): void
   resumeClaiming(): void
   /** Aborts every handler; their steps are released, or refused where the claim is gone. */
@@ -321,8 +322,11 @@ export function createWorker(options: WorkerOptions): PodWorker {
     },
     lookForCancelled,
     async refreshLimits() {
-      // At each heartbeat: only a change is a reason to look for work before the next poll.
       if (await limits.refresh()) ring()
+    },
+    heardLimits(limitedTypes) {
+      // At each beat: only a change is a reason to look for work.
+      if (limits.heard(limitedTypes)) ring()
     },
     stopClaiming() {
       claiming = false
