@@ -94,8 +94,10 @@ export function createWorker(options: WorkerOptions): PodWorker {
   let claiming = true
   let answerLost = false
   let lookAfterTake = false
-  /** There may be steps in the lanes: somebody said so, the last exchange was full, or it is time. */
+  /** There may be steps in the lanes: somebody said so, or it is time. */
   let mayFind = true
+  /** The last exchange brought all it asked for, or less. Both are false before the first. */
+  let cameFull = false
   let cameShort = false
   /** Asked for by exchanges under way. */
   let asked = 0
@@ -113,7 +115,8 @@ export function createWorker(options: WorkerOptions): PodWorker {
     name: 'exchange',
     tripsMax: EXCHANGES_MAX,
     // After a lost answer one goes alone: it looks for claims that nobody here knows of.
-    hasCargo: () => (answerLost ? worker.underWay === 0 : outbox.hasMail || (mayFind && freeSlots() > 0)),
+    hasCargo: () =>
+      answerLost ? worker.underWay === 0 : outbox.hasMail || ((mayFind || cameFull) && freeSlots() > 0),
     async trip() {
       try {
         await (answerLost ? releaseStrayClaims(0) : turn())
@@ -138,7 +141,7 @@ export function createWorker(options: WorkerOptions): PodWorker {
 
   async function turn(): Promise<void> {
     const mail = outbox.take(REPORTS_PER_EXCHANGE)
-    const free = mayFind ? Math.max(freeSlots(), 0) : 0
+    const free = mayFind || cameFull ? Math.max(freeSlots(), 0) : 0
     const isLimitFreed = limitFreed
     limitFreed = false
     if (free > 0) {
@@ -185,8 +188,8 @@ export function createWorker(options: WorkerOptions): PodWorker {
     // Cancelled steps lay in front: thousands of them must not cost a rest for every few.
     const dropped = rows.some((row) => row.kind === 'dropped')
     cameShort = claimed.length < free && !dropped
+    cameFull = !cameShort
     if (cameShort && marks.any()) pollIn(Math.min(IDLE_SWEEP_MS, options.pollMs))
-    if (!cameShort) mayFind = true
     if (claimed.length === free) ahead.grow()
   }
 
