@@ -80,6 +80,7 @@ create table fleet_q.lanes (
 ) with (
   fillfactor = 70
 );
+create index lanes_circle on fleet_q.lanes (priority desc, id);
 
 create table fleet_q.later (
   step_id bigint not null,

@@ -74,6 +74,7 @@ export const bare: Adapter = {
           types: ['job'],
           limit: STEPS_PER_CLAIM,
           afterLane: 0,
+          afterPriority: 32767,
           markLanes: mark ? [mark.lane] : [],
           markPositions: mark ? [String(mark.position)] : [],
           ...NOTHING_IN_FRONT,

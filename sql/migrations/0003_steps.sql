@@ -19,6 +19,8 @@ create table fleet_q.lanes (
   floor bigint not null default 0 check (floor >= 0),
   unique (type, priority, key)
 ) with (fillfactor = 70);
+-- The order in which a claim visits them.
+create index lanes_circle on fleet_q.lanes (priority desc, id);
 
 -- Where floors may be raised to next: every position up to this one was drawn by a transaction with a smaller id than
 -- "before", for whoever writes to ready has written something else first. When all of those have ended, what is there

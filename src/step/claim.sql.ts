@@ -31,8 +31,9 @@ export interface Want {
   podId: string
   types: string[]
   limit: number
-  /** Lanes are visited in a circle: this one was served last. */
+  /** Lanes of one priority are visited in a circle: this one was visited last. */
   afterLane: number
+  afterPriority: number
   /** What the pod remembers of lanes: how far it has come, and how far at their front, in negative positions. */
   markLanes: number[]
   markPositions: string[]
@@ -40,12 +41,17 @@ export interface Want {
   frontPositions: string[]
 }
 
+type Fragment = ReturnType<Sql>
+
+const inCircle = (sql: Sql, condition: Fragment) => sql`
+  from fleet_q.lanes where ${condition} order by priority desc, id`
+
 /** This pod may claim, and the lane is not paused. */
-const isOpen = (sql: Sql, podId: string) => sql`(
+const isOpen = (sql: Sql, podId: string, lanes: Fragment) => sql`(
   exists (select from fleet_q.pods where id = ${podId} and status = 'live' and not drain_wanted)
   and not exists (
     select from fleet_q.pauses as pause
-    where (pause.type is null or pause.type = lanes.type) and (pause.key is null or pause.key = lanes.key)
+    where (pause.type is null or pause.type = ${lanes}.type) and (pause.key is null or pause.key = ${lanes}.key)
       and (pause.until is null or pause.until > fleet_q.clock())
   ))`
 
@@ -65,18 +71,24 @@ export const claiming = (sql: Sql, want: Want) => sql`
     select jsonb_object(${want.markLanes}::text[], ${want.markPositions}::text[]) as of_lane,
       jsonb_object(${want.frontLanes}::text[], ${want.frontPositions}::text[]) as of_front
   ),
+  -- In the order of an index, not sorted: of ten thousand lanes only as many are looked at as it takes to
+  -- fill the claim. A claim that sorted them all first took 40 ms.
   lane as materialized (
-    select lanes.id, ${want.limit}::int as quota, stretch.above, stretch.below
-    from fleet_q.lanes
+    select circle.id, ${want.limit}::int as quota, stretch.above, stretch.below
+    from (
+      (select id, type, priority, key, floor ${inCircle(sql, sql`priority > ${want.afterPriority}`)})
+      union all (select id, type, priority, key, floor ${inCircle(sql, sql`priority = ${want.afterPriority} and id > ${want.afterLane}`)})
+      union all (select id, type, priority, key, floor ${inCircle(sql, sql`priority = ${want.afterPriority} and id <= ${want.afterLane}`)})
+      union all (select id, type, priority, key, floor ${inCircle(sql, sql`priority < ${want.afterPriority}`)})
+    ) as circle
     cross join lateral (values
-      (coalesce(((select of_front from mark) ->> lanes.id::text)::bigint, -9223372036854775808), 0::bigint),
-      (greatest(lanes.floor, ((select of_lane from mark) ->> lanes.id::text)::bigint), 9223372036854775807)
+      (coalesce(((select of_front from mark) ->> circle.id::text)::bigint, -9223372036854775808), 0::bigint),
+      (greatest(circle.floor, ((select of_lane from mark) ->> circle.id::text)::bigint), 9223372036854775807)
     ) as stretch (above, below)
-    where lanes.type = any (${want.types}::text[])
+    where circle.type = any (${want.types}::text[])
       -- Limited types are claimed by step.claim_limited, one claimer at a time.
-      and not exists (select from fleet_q.limits where limits.type = lanes.type)
-      and ${isOpen(sql, want.podId)}
-    order by lanes.priority desc, lanes.id <= ${want.afterLane}, lanes.id, stretch.below
+      and not exists (select from fleet_q.limits where limits.type = circle.type)
+      and ${isOpen(sql, want.podId, sql`circle`)}
   ),
   ${taking(sql, want)}`
 
@@ -171,7 +183,7 @@ export const claimLimited = (
         where ready.lane_id = lanes.id and ready.position > above and ready.position < below offset 0)
       order by below limit 1
     ) as stretch
-    where lanes.type = any (${types}::text[]) and ${isOpen(sql, want.podId)}
+    where lanes.type = any (${types}::text[]) and ${isOpen(sql, want.podId, sql`lanes`)}
   ),
   lane as materialized (
     select id, quota, above, below

@@ -15,6 +15,8 @@ export interface Marks {
 
 const BEHIND_MS = 100
 const LANES_MAX = 10_000
+/** A mark that spares fewer dead entries than this is not worth its place in each exchange. */
+const WORTH_MARKING = 200
 
 export function createMarks(): Marks {
   const rest = createStretch()
@@ -22,12 +24,14 @@ export function createMarks(): Marks {
   return {
     took(steps, nowMs) {
       // In the order of their positions: the last of each lane is the furthest.
-      const lastOfRest = new Map<number, string>()
-      const lastOfFront = new Map<number, string>()
-      for (const { lane_id, position } of steps)
-        (position.startsWith('-') ? lastOfFront : lastOfRest).set(lane_id, position)
-      rest.took(lastOfRest, nowMs)
-      front.took(lastOfFront, nowMs)
+      const inRest = new Map<number, Taken>()
+      const inFront = new Map<number, Taken>()
+      for (const { lane_id, position } of steps) {
+        const taken = position.startsWith('-') ? inFront : inRest
+        taken.set(lane_id, { last: position, count: (taken.get(lane_id)?.count ?? 0) + 1 })
+      }
+      rest.took(inRest, nowMs)
+      front.took(inFront, nowMs)
     },
     any: () => rest.all().lanes.length > 0,
     all() {
@@ -43,15 +47,31 @@ export function createMarks(): Marks {
   }
 }
 
-function createStretch() {
-  const byLane = new Map<number, { mark: bigint | undefined; next: bigint; nextAt: number }>()
+interface Taken {
+  last: string
+  count: number
+}
 
-  function tookUpTo(laneId: number, position: bigint, nowMs: number) {
+interface Lane {
+  mark: bigint | undefined
+  next: bigint
+  nextAt: number
+  taken: number
+}
+
+function createStretch() {
+  const byLane = new Map<number, Lane>()
+
+  function tookUpTo(laneId: number, { last, count }: Taken, nowMs: number) {
+    const position = BigInt(last)
     const lane = byLane.get(laneId)
     if (!lane) {
       if (byLane.size >= LANES_MAX) byLane.clear()
-      byLane.set(laneId, { mark: undefined, next: position, nextAt: nowMs })
-    } else if (nowMs - lane.nextAt >= BEHIND_MS) {
+      byLane.set(laneId, { mark: undefined, next: position, nextAt: nowMs, taken: count })
+      return
+    }
+    lane.taken += count
+    if (nowMs - lane.nextAt >= BEHIND_MS) {
       if (lane.mark === undefined || lane.next > lane.mark) lane.mark = lane.next
       lane.next = position
       lane.nextAt = nowMs
@@ -59,14 +79,14 @@ function createStretch() {
   }
 
   return {
-    took(last: Map<number, string>, nowMs: number) {
-      for (const [laneId, position] of last) tookUpTo(laneId, BigInt(position), nowMs)
+    took(byLaneNow: Map<number, Taken>, nowMs: number) {
+      for (const [laneId, taken] of byLaneNow) tookUpTo(laneId, taken, nowMs)
     },
     all() {
       const lanes: number[] = []
       const positions: string[] = []
-      for (const [laneId, { mark }] of byLane) {
-        if (mark === undefined) continue
+      for (const [laneId, { mark, taken }] of byLane) {
+        if (mark === undefined || taken < WORTH_MARKING) continue
         lanes.push(laneId)
         positions.push(String(mark))
       }

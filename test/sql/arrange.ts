@@ -43,6 +43,7 @@ export const want = (podId: string, over: Partial<Want> = {}): Want => ({
   types: ['a'],
   limit: 10,
   afterLane: 0,
+  afterPriority: 32767,
   markLanes: [],
   markPositions: [],
   frontLanes: [],

@@ -183,7 +183,7 @@ describe('the order of a claim', () => {
     const served: number[][] = []
     let afterLane = 0
     for (let n = 0; n < 5; n++) {
-      const steps = await take({ afterLane })
+      const steps = await take({ afterLane, afterPriority: 0 })
       afterLane = steps.at(-1)?.lane_id ?? afterLane
       served.push([...new Set(steps.map((step) => step.lane_id))].toSorted((x, y) => x - y))
     }
