@@ -155,6 +155,15 @@ export const takeOrphanClaims = (sql: Sql, term: string, limit: number) => sql<O
     select public_id, status = 'dead' as died from fleet_q.pods where id = gone.pod_id offset 0
   ) as pod`
 
+/** Ids named in the report of a cycle; its counts are complete. To spell an id takes as long as to put a step back. */
+export const STEPS_NAMED_MAX = 1000
+
+export interface Fate {
+  fate: 'requeued' | 'terminal'
+  steps: number
+  named: string[]
+}
+
 export interface Orphan {
   claimId: string
   podId: string
@@ -173,12 +182,9 @@ export interface Orphan {
  * A step is put back to the front of its lane at once after its first dead pod; after the second it is spread over
  * some seconds, so that the innocent part from the step that kills; the third time it is taken for poison.
  */
-export const putBack = (sql: Sql, orphans: Orphan[], poisonAfter: number, spreadMs: number) => sql<
-  { step_id: string; fate: 'requeued' | 'terminal'; reason: string | null }[]
->`
+export const putBack = (sql: Sql, orphans: Orphan[], poisonAfter: number, spreadMs: number) => sql<Fate[]>`
   with /* recovery.put_back */ orphan as materialized (
-    select o.*, step.lane_id, step.max_retries,
-      fleet_q.step_public_id(step.id, step.salt, step.created_at) as public_id,
+    select o.*, step.lane_id, step.max_retries, step.salt, step.created_at,
       case when o.ended = 'pod_died' then ${crashes(sql, sql`o.step_id`)} + 1 else 0 end as crashes
     from unnest(
       ${orphans.map((o) => o.claimId)}::bigint[], ${orphans.map((o) => o.podId)}::bigint[],
@@ -239,8 +245,12 @@ export const putBack = (sql: Sql, orphans: Orphan[], poisonAfter: number, spread
     order by step_id
     on conflict do nothing
   )
-  select public_id as step_id, case when reason is null then 'requeued' else 'terminal' end as fate, reason
-  from judged order by judged.step_id`
+  select fate, count(*)::int as steps, array(
+      select fleet_q.step_public_id(step_id, salt, created_at) from judged
+      where (reason is null) = (fates.fate = 'requeued') order by step_id limit ${STEPS_NAMED_MAX}
+    ) as named
+  from (select case when reason is null then 'requeued' else 'terminal' end as fate from judged) as fates
+  group by fate`
 
 /** Is there anything to recover, or anybody to doubt? Cheap: a leader asks this between cycles. */
 export const findWork = (sql: Sql, leaderId: string) => sql<

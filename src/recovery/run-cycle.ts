@@ -10,7 +10,9 @@ import {
   foresee,
   putBack,
   takeOrphanClaims,
+  STEPS_NAMED_MAX,
   type CycleReport,
+  type Fate,
   type OrphanClaim,
   type Suspect,
 } from './recovery.sql.ts'
@@ -32,8 +34,6 @@ export interface CycleSummary extends CycleReport {
 /** Claims a batch of orphans may hold; bounds the time of its two statements. */
 const CLAIMS_PER_BATCH = 50
 const PODS_PER_CYCLE = 1000
-/** Ids named in the report of a cycle; its counts are complete. */
-const STEPS_NAMED_MAX = 1000
 /** Cycles of this process, by pod: the leader's own, and one that a person asked for, may meet. */
 const underWay = new Map<string, Set<string>>()
 /** A cycle that has not ended by then was left by a pod that no longer counts. */
@@ -65,7 +65,7 @@ export async function runCycle(options: CycleOptions): Promise<CycleSummary> {
     for (;;) {
       const batch = await recoverBatch(database, term, spreadMs)
       if (batch.claims === 0) break
-      for (const { step_id, fate } of batch.fates) note(report, step_id, fate)
+      for (const fate of batch.fates) note(report, fate)
       for (const pod of batch.pods) if (!report.deadPods.includes(pod)) report.deadPods.push(pod)
     }
   } catch (error) {
@@ -136,10 +136,10 @@ const orphansOf = (claim: OrphanClaim) =>
     attempt: claim.attempts[i] ?? 1,
   }))
 
-function note(report: CycleReport, stepId: string, fate: 'requeued' | 'terminal') {
-  report.orphaned++
-  const named = fate === 'requeued' ? report.requeuedSteps : report.terminalSteps
-  if (fate === 'requeued') report.requeued++
-  else report.terminal++
-  if (named.length < STEPS_NAMED_MAX) named.push(stepId)
+function note(report: CycleReport, { fate, steps, named }: Fate) {
+  report.orphaned += steps
+  if (fate === 'requeued') report.requeued += steps
+  else report.terminal += steps
+  const sofar = fate === 'requeued' ? report.requeuedSteps : report.terminalSteps
+  sofar.push(...named.slice(0, STEPS_NAMED_MAX - sofar.length))
 }

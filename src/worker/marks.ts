@@ -28,7 +28,12 @@ export function createMarks(): Marks {
       const inFront = new Map<number, Taken>()
       for (const { lane_id, position } of steps) {
         const taken = position.startsWith('-') ? inFront : inRest
-        taken.set(lane_id, { last: position, count: (taken.get(lane_id)?.count ?? 0) + 1 })
+        const lane = taken.get(lane_id)
+        if (!lane) taken.set(lane_id, { last: position, count: 1 })
+        else {
+          lane.last = position
+          lane.count++
+        }
       }
       rest.took(inRest, nowMs)
       front.took(inFront, nowMs)
