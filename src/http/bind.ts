@@ -1,14 +1,14 @@
-import type { IncomingMessage } from 'node:http'
-import { inspect } from 'node:util'
-import type { Context } from 'hono'
+import type { Arrival, Reply } from './arrival.ts'
 import type { Answer, Caller, HandlersOf, Role, Spec } from './endpoint.ts'
 import { authorise } from './guard.ts'
 import { checked, readInput } from './input.ts'
-import { jsonResponse } from './respond.ts'
+import { jsonReply } from './respond.ts'
 
-export interface AppEnv {
-  Bindings: { incoming?: IncomingMessage }
-  Variables: { requestId: string; role: Role; operation: string | undefined }
+/** A request that was let in. */
+export interface Asked {
+  arrival: Arrival
+  requestId: string
+  role: Role
 }
 
 /** A spec and who answers it, whatever their types: what the app is built from. */
@@ -35,46 +35,37 @@ export interface BindOptions {
 /** One route from the request to the answer. */
 export const bind =
   ({ spec, run }: Route, { checkAnswers }: BindOptions) =>
-  async (context: Context<AppEnv>): Promise<Response> => {
-    authorise(context.var.role, spec.role)
-    const request = context.req.raw
-    const input = await readInput(spec, { request, params: context.req.param(), query: queryOf(request.url) })
-    const answer = await run(input, callerOf(context)).catch(asError)
+  async (asked: Asked, params: Record<string, string>): Promise<Reply> => {
+    const { arrival, requestId, role } = asked
+    authorise(role, spec.role)
+    const input = await readInput(spec, arrival, params)
+    const answer = await run(input, callerOf(asked))
     if (checkAnswers) checkAnswer(spec, answer)
     const status = answer.status ?? (answer.replayed ? 200 : spec.status)
-    const headers: Record<string, string> = { ...answer.headers }
-    if (answer.replayed) headers['idempotency-replayed'] = 'true'
-    if (status === 503) headers['retry-after'] ??= '5'
-    const next = nextPage(spec, answer.body, request.url)
-    if (next !== undefined) headers['link'] = `<${next}>; rel="next"`
-    return jsonResponse(context.var.requestId, status, answer.body, headers)
+    const reply = jsonReply(requestId, status, answer.body, answer.headers)
+    if (answer.replayed) reply.headers['idempotency-replayed'] = 'true'
+    if (status === 503) reply.headers['retry-after'] ??= '5'
+    const next = nextPage(spec, answer.body, arrival)
+    if (next !== undefined) reply.headers['link'] = `<${next}>; rel="next"`
+    return reply
   }
 
-/** Hono gives onError errors only; whatever else a handler throws would leave without an answer of ours. */
-function asError(thrown: unknown): never {
-  throw thrown instanceof Error ? thrown : new Error(`This was thrown and is no error: ${inspect(thrown)}`)
-}
-
-export const callerOf = (context: Context<AppEnv>): Caller => ({
-  role: context.var.role,
-  requestId: context.var.requestId,
-  // Without a socket (a test through app.request) there are no bindings at all.
-  ip: (context.env as AppEnv['Bindings'] | undefined)?.incoming?.socket.remoteAddress,
-  header: (name) => context.req.header(name),
+export const callerOf = ({ arrival, requestId, role }: Asked): Caller => ({
+  role,
+  requestId,
+  get ip() {
+    return arrival.ip
+  },
+  header: (name) => arrival.header(name.toLowerCase()),
 })
 
-const queryOf = (url: string) => {
-  const mark = url.indexOf('?')
-  return mark === -1 ? '' : url.slice(mark + 1).replace(/#.*$/, '')
-}
-
 /** Lists carry next_cursor; for whoever follows Link instead, the same request with that cursor. */
-function nextPage(spec: Spec, body: unknown, url: string): string | undefined {
+function nextPage(spec: Spec, body: unknown, { path, query }: Arrival): string | undefined {
   if (!spec.query || typeof body !== 'object' || body === null || !('next_cursor' in body)) return undefined
   if (typeof body.next_cursor !== 'string') return undefined
-  const { pathname, searchParams } = new URL(url)
+  const searchParams = new URLSearchParams(query)
   searchParams.set('cursor', body.next_cursor)
-  return `${pathname}?${searchParams.toString()}`
+  return `${path}?${searchParams.toString()}`
 }
 
 function checkAnswer(spec: Spec, answer: Answer<Spec>): void {

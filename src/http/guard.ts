@@ -1,18 +1,12 @@
 import { createHash, timingSafeEqual } from 'node:crypto'
 import { FleetError } from '../errors.ts'
+import type { Arrival } from './arrival.ts'
 import { mayUse, type Role, type TokenRole } from './endpoint.ts'
 
 /** Who may come in. Nobody may, unless a token, or the absence of all tokens on loopback, says so. */
 export interface Guard {
   /** The role of the caller; throws where there is none. */
   admit(request: Arrival): Role
-}
-
-export interface Arrival {
-  method: string
-  host: string
-  path: string
-  header: (name: string) => string | undefined
 }
 
 export interface GuardOptions {
@@ -70,14 +64,15 @@ const digestOf = (token: string) => createHash('sha256').update(token).digest()
  * page it shows: through a name that was pointed at 127.0.0.1 (DNS rebinding: the Host gives it away), or by a
  * request without a body, which no preflight announces (the Origin gives it away).
  */
-function refuseForeignPage({ method, host, header }: Arrival, hosts: readonly string[]): void {
+function refuseForeignPage(request: Arrival, hosts: readonly string[]): void {
+  const { method, host } = request
   const name = host.toLowerCase()
   if (!isLoopbackName(nameOf(name)) && !hosts.includes(name) && !hosts.includes(nameOf(name)))
     throw new FleetError(
       'permission_denied',
       `Without a configured token only names of this machine are served, and ${host.slice(0, 100)} is none. Use http://localhost, or set FLEET_Q_TOKENS`,
     )
-  const origin = header('origin')
+  const origin = request.header('origin')
   if (origin !== undefined && method !== 'GET' && origin.toLowerCase().replace(/^https?:\/\//, '') !== name)
     throw new FleetError(
       'permission_denied',

@@ -1,11 +1,10 @@
-import { createServer } from 'node:http'
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import type { Duplex } from 'node:stream'
-import { getRequestListener } from '@hono/node-server'
-import type { Hono } from 'hono'
 import { FleetError } from '../errors.ts'
-import type { AppEnv } from './bind.ts'
 import { failureOf } from './problem.ts'
 import { SECURE_HEADERS } from './respond.ts'
+import type { App } from './server.ts'
+import { send, WireArrival } from './wire.ts'
 
 /** Node's own are 60 s, 300 s and no bound at all: room for 2,000 sockets that send a byte every ten seconds. */
 const LIMITS = {
@@ -31,11 +30,15 @@ export interface Listening {
 }
 
 export async function serveHttp(
-  app: Hono<AppEnv>,
+  app: App,
   { host, port, onError = () => {} }: ListenOptions,
 ): Promise<Listening> {
-  const listener = getRequestListener(app.fetch, { errorHandler: refuseMalformed })
-  const server = createServer(LIMITS, (incoming, outgoing) => void listener(incoming, outgoing))
+  const server = createServer(LIMITS, (incoming, outgoing) => {
+    serve(app, incoming, outgoing).catch((error: unknown) => {
+      outgoing.destroy()
+      onError(error instanceof Error ? error : new Error(String(error)))
+    })
+  })
   server.maxConnections = CONNECTIONS_MAX
   server.on('clientError', answerBroken)
   await new Promise<void>((resolve, reject) => {
@@ -59,13 +62,23 @@ export async function serveHttp(
   }
 }
 
+/** Fulfilled when the answer was handed to Node. */
+async function serve(app: App, incoming: IncomingMessage, outgoing: ServerResponse): Promise<void> {
+  let arrival
+  try {
+    arrival = new WireArrival(incoming)
+  } catch {
+    send(outgoing, { status: 400, headers: { ...HEADERS_OF_BROKEN }, body: JSON.stringify(malformed()) })
+    return
+  }
+  send(outgoing, await app.answer(arrival))
+}
+
+const HEADERS_OF_BROKEN = { 'content-type': 'application/json', ...SECURE_HEADERS, connection: 'close' }
+
 const malformed = () =>
   failureOf(new FleetError('invalid_input', 'This is not a valid HTTP request'), { path: '', requestId: '' })
     .body
-
-/** What Node lets through and is no request all the same: a Host that is no host, say. */
-const refuseMalformed = () =>
-  Response.json(malformed(), { status: 400, headers: { ...SECURE_HEADERS, connection: 'close' } })
 
 const BROKEN: Record<string, string> = {
   HPE_HEADER_OVERFLOW: '431 Request Header Fields Too Large',

@@ -1,13 +1,15 @@
 import { randomUUID } from 'node:crypto'
-import { Hono, type Context } from 'hono'
+import { inspect } from 'node:util'
 import { FleetError } from '../errors.ts'
 import type { Log } from '../kernel/log.ts'
-import { bind, callerOf, routesOf, type AppEnv, type Route } from './bind.ts'
+import { arrivalOf, responseOf, type Arrival, type Reply } from './arrival.ts'
+import { bind, callerOf, routesOf, type Asked, type Route } from './bind.ts'
 import type { HandlersOf, Page, TokenRole } from './endpoint.ts'
 import { authorise, createGuard } from './guard.ts'
+import { pathsOf } from './paths.ts'
 import { failureOf } from './problem.ts'
 import { referencePages } from './reference.ts'
-import { jsonResponse, secured } from './respond.ts'
+import { jsonReply, pageReply } from './respond.ts'
 import { specs, type Specs } from './specs.ts'
 
 export type Handlers = HandlersOf<Specs>
@@ -30,7 +32,21 @@ export interface AppOptions {
   observe?: (seen: { operation: string | undefined; status: number; durationMs: number }) => void
 }
 
-export function createApp(options: AppOptions): Hono<AppEnv> {
+export interface App {
+  /** Never fails: what goes wrong is an answer, too. */
+  answer(arrival: Arrival): Promise<Reply>
+  /** The same without a socket, for tests. */
+  request(url: string, init?: RequestInit): Promise<Response>
+}
+
+/** What is served at a place, and who may ask for it. */
+interface Place {
+  /** Undefined for a page. */
+  operation: string | undefined
+  reply(asked: Asked, params: Record<string, string>): Promise<Reply>
+}
+
+export function createApp(options: AppOptions): App {
   const { log, observe, checkAnswers = false } = options
   const routes = [...routesOf(specs, options.handlers), ...(options.routes ?? [])]
   const pages = [
@@ -40,113 +56,111 @@ export function createApp(options: AppOptions): Hono<AppEnv> {
     ),
     ...(options.pages ?? []),
   ]
-  const doors = [
-    ...routes.map(({ spec: { method, path, role } }) => ({ method, path, role })),
-    ...pages.map(({ path, role }) => ({ method: 'GET', path, role })),
-  ]
-  const methodsAt = methodsFinder(doors)
+  const publicPaths = new Set(
+    [...routes.map(({ spec }) => spec), ...pages.map((page) => ({ ...page, method: 'GET' }))]
+      .filter(({ role, method }) => role === 'public' && method === 'GET')
+      .map(({ path }) => path),
+  )
   const guard = createGuard({
     tokens: options.tokens,
     openAccess: options.openAccess,
     hosts: options.hosts ?? [],
-    publicPaths: new Set(doors.filter((d) => d.role === 'public' && d.method === 'GET').map((d) => d.path)),
+    publicPaths,
   })
+  const paths = pathsOf<Place>([
+    ...routes.map((route) => ({
+      method: route.spec.method,
+      path: route.spec.path,
+      value: { operation: route.spec.name, reply: bind(route, { checkAnswers }) },
+    })),
+    ...pages.map((page) => ({
+      method: 'GET',
+      path: page.path,
+      value: { operation: undefined, reply: bindPage(page) },
+    })),
+  ])
 
-  // Paths are compared as they were sent, undecoded: each thing has one spelling.
-  const app = new Hono<AppEnv>({ getPath: (request) => targetOf(request.url).path })
-
-  app.use('*', async (context, next) => {
-    const startedAt = performance.now()
-    const sent = context.req.header('x-request-id')
-    const requestId = sent !== undefined && /^[\w.:-]{1,100}$/.test(sent) ? sent : randomUUID()
-    context.set('requestId', requestId)
-    await next()
-    const durationMs = performance.now() - startedAt
-    const { status } = context.res
-    observe?.({ operation: context.var.operation, status, durationMs })
-    if (log.isLevelEnabled('debug')) log.debug({ ...lineOf(context), status, durationMs }, 'answered')
-  })
-
-  app.use('*', async (context, next) => {
-    const { method } = context.req
-    const { host, path } = targetOf(context.req.url)
-    if (context.req.header('host')?.includes(','))
-      throw new FleetError('invalid_input', 'A request may name one Host, not two')
-    context.set('role', guard.admit({ method, host, path, header: (name) => context.req.header(name) }))
-    // Hono runs GET for HEAD; an operation has the method of its spec and no other.
-    if (method === 'HEAD' && methodsAt(path).length > 0) throw notAllowed(method, methodsAt(path))
-    await next()
-  })
-
-  for (const route of routes) {
-    const answer = bind(route, { checkAnswers })
-    app.on(route.spec.method, honoPath(route.spec.path), (context) => {
-      context.set('operation', route.spec.name)
-      return answer(context)
-    })
+  /** One for each request, and seen by its log lines whatever becomes of it. */
+  interface Seen extends Asked {
+    operation: string | undefined
   }
-  for (const page of pages)
-    app.get(honoPath(page.path), async (context) => {
-      authorise(context.var.role, page.role)
-      return secured(context.var.requestId, await page.answer(callerOf(context)))
-    })
 
-  app.notFound((context) => {
-    const methods = methodsAt(targetOf(context.req.url).path)
-    if (methods.length > 0) throw notAllowed(context.req.method, methods)
+  async function reply(seen: Seen): Promise<Reply> {
+    const { arrival } = seen
+    const { method, path } = arrival
+    if (arrival.host.includes(','))
+      throw new FleetError('invalid_input', 'A request may name one Host, not two')
+    seen.role = guard.admit(arrival)
+    const found = paths.find(method, path)
+    if (found !== undefined) {
+      seen.operation = found.value.operation
+      return found.value.reply(seen, found.params)
+    }
+    const methods = paths.methodsAt(path)
+    if (methods.length > 0)
+      throw new FleetError('method_not_allowed', `${method} is not possible here; ${methods.join(', ')} is`)
     throw new FleetError(
       'route_not_found',
-      `Nothing is served at ${lineOf(context).path}. GET /docs shows what is`,
+      `Nothing is served at ${path.slice(0, LOGGED_PATH_MAX)}. GET /docs shows what is`,
     )
-  })
+  }
 
-  app.onError((error, context) => {
-    const { path } = targetOf(context.req.url)
-    const { requestId } = context.var
+  function refusal(seen: Seen, error: unknown): Reply {
+    const { requestId, arrival } = seen
+    const { path } = arrival
     const { status, body, headers } = failureOf(error, { path, requestId })
-    if (status === 500) log.error({ ...lineOf(context), err: error }, 'a request failed')
+    if (status === 500) log.error({ ...lineOf(seen), err: asError(error) }, 'a request failed')
     if (status === 401 || status === 403)
-      log.warn({ ...lineOf(context), reason: body.detail }, 'a request was refused')
+      log.warn({ ...lineOf(seen), reason: body.detail }, 'a request was refused')
     if (status === 401) headers['www-authenticate'] = 'Bearer realm="fleet-q"'
-    if (status === 405) headers['allow'] = methodsAt(path).join(', ')
+    if (status === 405) headers['allow'] = paths.methodsAt(path).join(', ')
     // The rest of the body is not worth waiting for.
     if (status === 413) headers['connection'] = 'close'
-    return jsonResponse(requestId, status, body, headers)
-  })
+    return jsonReply(requestId, status, body, headers)
+  }
 
-  return app
+  async function answer(arrival: Arrival): Promise<Reply> {
+    const startedAt = performance.now()
+    const seen: Seen = { arrival, requestId: requestIdOf(arrival), role: 'public', operation: undefined }
+    let answered
+    try {
+      answered = await reply(seen)
+    } catch (error) {
+      answered = refusal(seen, error)
+    }
+    const durationMs = performance.now() - startedAt
+    const { status } = answered
+    observe?.({ operation: seen.operation, status, durationMs })
+    if (log.isLevelEnabled('debug')) log.debug({ ...lineOf(seen), status, durationMs }, 'answered')
+    return answered
+  }
+
+  return {
+    answer,
+    request: async (url, init) => responseOf(await answer(arrivalOf(new Request(url, init)))),
+  }
 }
 
-const honoPath = (path: string) => path.replaceAll(/\{(\w+)\}/g, ':$1')
+const bindPage = (page: Page) => async (asked: Asked) => {
+  authorise(asked.role, page.role)
+  return pageReply(asked.requestId, await page.answer(callerOf(asked)))
+}
+
+function requestIdOf(arrival: Arrival): string {
+  const sent = arrival.header('x-request-id')
+  return sent !== undefined && /^[\w.:-]{1,100}$/.test(sent) ? sent : randomUUID()
+}
+
+const asError = (thrown: unknown) =>
+  thrown instanceof Error ? thrown : new Error(`This was thrown and is no error: ${inspect(thrown)}`)
+
+const LOGGED_PATH_MAX = 200
 
 /** What a log line tells of a request; its path is the sender's and may be long. */
-const lineOf = (context: Context<AppEnv>) => ({
-  requestId: context.var.requestId,
-  method: context.req.method,
-  path: targetOf(context.req.url).path.slice(0, 200),
-  role: context.var.role,
-  ip: callerOf(context).ip,
+const lineOf = ({ requestId, role, arrival }: Asked) => ({
+  requestId,
+  method: arrival.method,
+  path: arrival.path.slice(0, LOGGED_PATH_MAX),
+  role,
+  ip: arrival.ip,
 })
-
-/** Host and path of a URL, both as they were sent. */
-function targetOf(url: string): { host: string; path: string } {
-  const host = url.indexOf('//') + 2
-  const path = url.indexOf('/', host)
-  if (path === -1) return { host: url.slice(host), path: '/' }
-  const query = url.indexOf('?', path)
-  return { host: url.slice(host, path), path: url.slice(path, query === -1 ? undefined : query) }
-}
-
-/** Which methods a path has, for Allow. */
-function methodsFinder(doors: readonly { method: string; path: string }[]) {
-  const known = doors.map(({ method, path }) => ({
-    method,
-    pattern: new RegExp(`^${path.replaceAll('.', '\\.').replaceAll(/\{\w+\}/g, '[^/]+')}$`),
-  }))
-  return (path: string) => [
-    ...new Set(known.filter(({ pattern }) => pattern.test(path)).map(({ method }) => method)),
-  ]
-}
-
-const notAllowed = (method: string, methods: string[]) =>
-  new FleetError('method_not_allowed', `${method} is not possible here; ${methods.join(', ')} is`)

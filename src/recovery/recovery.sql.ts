@@ -164,16 +164,6 @@ export interface Fate {
   named: string[]
 }
 
-export interface Orphan {
-  claimId: string
-  podId: string
-  pod: string
-  died: boolean
-  takenAt: Date
-  stepId: string
-  attempt: number
-}
-
 /**
  * Second statement, with a fresh snapshot: puts back what has neither an outcome nor an attempt row of that claim. In
  * one statement with the delete, the look at `outcomes` would be older than the settle that the delete has waited
@@ -182,22 +172,30 @@ export interface Orphan {
  * A step is put back to the front of its lane at once after its first dead pod; after the second it is spread over
  * some seconds, so that the innocent part from the step that kills; the third time it is taken for poison.
  */
-export const putBack = (sql: Sql, orphans: Orphan[], poisonAfter: number, spreadMs: number) => sql<Fate[]>`
+export const putBack = (sql: Sql, claims: OrphanClaim[], poisonAfter: number, spreadMs: number) => sql<
+  Fate[]
+>`
   with /* recovery.put_back */ orphan as materialized (
-    select o.*, step.lane_id, step.max_retries, step.salt, step.created_at,
-      case when o.ended = 'pod_died' then ${crashes(sql, sql`o.step_id`)} + 1 else 0 end as crashes
-    from unnest(
-      ${orphans.map((o) => o.claimId)}::bigint[], ${orphans.map((o) => o.podId)}::bigint[],
-      ${orphans.map((o) => o.pod)}::text[], ${orphans.map((o) => (o.died ? 'pod_died' : 'released'))}::text[],
-      ${orphans.map((o) => o.takenAt.toISOString())}::timestamptz[], ${orphans.map((o) => o.stepId)}::bigint[],
-      ${orphans.map((o) => o.attempt)}::smallint[]
-    ) as o (claim_id, pod_id, pod, ended, taken_at, step_id, attempt)
-    cross join lateral (select * from fleet_q.steps where id = o.step_id offset 0) as step
-    where ${unsettled(sql, sql`o.step_id`, sql`o.claim_id`)}
+    select held.*, step.lane_id, step.max_retries, step.salt, step.created_at,
+      case when held.died then ${crashes(sql, sql`held.step_id`)} + 1 else 0 end as crashes
+    from (
+      -- What belongs to a claim comes once for each claim, not once for each of its hundreds of steps.
+      select o.step_id, o.attempt, (${claims.map((c) => c.id)}::bigint[])[o.place] as claim_id,
+        (${claims.map((c) => c.pod_id)}::bigint[])[o.place] as pod_id,
+        (${claims.map((c) => String(c.died))}::text[])[o.place] = 'true' as died,
+        (${claims.map((c) => c.taken_at.toISOString())}::timestamptz[])[o.place] as taken_at,
+        (${claims.map((c) => c.pod)}::text[])[o.place] as pod
+      from unnest(
+        ${claims.flatMap((c, n) => c.step_ids.map(() => n + 1))}::int[], ${claims.flatMap((c) => c.step_ids)}::bigint[],
+        ${claims.flatMap((c) => c.attempts)}::smallint[]
+      ) as o (place, step_id, attempt)
+    ) as held
+    cross join lateral (select * from fleet_q.steps where id = held.step_id offset 0) as step
+    where ${unsettled(sql, sql`held.step_id`, sql`held.claim_id`)}
   ),
   judged as materialized (
     select orphan.*, case
-      when ended = 'released' then null
+      when not died then null
       when crashes >= ${poisonAfter} then 'poison'
       when attempt > max_retries then 'dead_pod' end as reason
     from orphan
@@ -205,16 +203,15 @@ export const putBack = (sql: Sql, orphans: Orphan[], poisonAfter: number, spread
   tried as (
     insert into fleet_q.attempts (step_id, claim_id, attempt, pod_id, ended, started_at, ended_at, error)
     select step_id, claim_id, attempt, pod_id,
-      ended::fleet_q.attempt_end, taken_at, fleet_q.clock(),
-      case when ended = 'pod_died' then jsonb_build_object('class', 'PodDied', 'message', format('%s died while it held this step', pod)) end
+      case when died then 'pod_died' else 'released' end::fleet_q.attempt_end, taken_at, fleet_q.clock(),
+      case when died then jsonb_build_object('class', 'PodDied', 'message', pod || ' died while it held this step') end
     from judged where reason is null
     order by step_id, claim_id
-    on conflict do nothing
   ),
   to_ready as (
     insert into fleet_q.ready (lane_id, position, step_id, attempt)
     select lane_id, nextval('fleet_q.positions') - ${FRONT}::bigint, step_id,
-      case when ended = 'pod_died' then attempt + 1 else attempt end
+      case when died then attempt + 1 else attempt end
     from judged where reason is null and crashes < 2
     order by claim_id, step_id
   ),

@@ -13,7 +13,6 @@ import {
   STEPS_NAMED_MAX,
   type CycleReport,
   type Fate,
-  type OrphanClaim,
   type Suspect,
 } from './recovery.sql.ts'
 
@@ -119,22 +118,10 @@ const recoverBatch = (database: Database, term: string, spreadMs: number) =>
   repeatOnConflict(() =>
     database.begin(async (tx) => {
       const claims = await takeOrphanClaims(tx, term, CLAIMS_PER_BATCH)
-      const fates =
-        claims.length === 0 ? [] : await putBack(tx, claims.flatMap(orphansOf), POISON_AFTER, spreadMs)
+      const fates = claims.length === 0 ? [] : await putBack(tx, claims, POISON_AFTER, spreadMs)
       return { claims: claims.length, fates, pods: [...new Set(claims.map((claim) => claim.pod))] }
     }),
   )
-
-const orphansOf = (claim: OrphanClaim) =>
-  claim.step_ids.map((stepId, i) => ({
-    claimId: claim.id,
-    podId: claim.pod_id,
-    pod: claim.pod,
-    died: claim.died,
-    takenAt: claim.taken_at,
-    stepId,
-    attempt: claim.attempts[i] ?? 1,
-  }))
 
 function note(report: CycleReport, { fate, steps, named }: Fate) {
   report.orphaned += steps

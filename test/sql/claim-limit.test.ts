@@ -263,21 +263,7 @@ describe('the order of a claim', () => {
     const [term] = await sql<{ term: string }[]>`
       insert into fleet_q.leader_terms (pod_id, began_why) values (${podId}, 'the test says so') returning term`
     await ordered.database.begin(async (tx) => {
-      for (const claim of await takeOrphanClaims(tx, term?.term ?? '', 10))
-        await putBack(
-          tx,
-          claim.step_ids.map((stepId, n) => ({
-            claimId: claim.id,
-            podId: claim.pod_id,
-            pod: claim.pod,
-            died: claim.died,
-            takenAt: claim.taken_at,
-            stepId,
-            attempt: claim.attempts[n] ?? 1,
-          })),
-          3,
-          0,
-        )
+      await putBack(tx, await takeOrphanClaims(tx, term?.term ?? '', 10), 3, 0)
     })
     // In two claims: each tells its steps by position, whatever it took them by.
     const again = [...(await take({ limit: 3 })), ...(await take({ limit: 3 }))]

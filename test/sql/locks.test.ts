@@ -125,15 +125,17 @@ describe('two batches cannot deadlock: each takes its keys in order, whatever or
       await tx`delete from fleet_q.claims where id = ${claimId}`
       await putBack(
         tx,
-        held.toReversed().map((step) => ({
-          claimId,
-          podId,
-          pod: 'pod',
-          died: true,
-          takenAt: new Date(),
-          stepId: step.step_id,
-          attempt: 100,
-        })),
+        [
+          {
+            id: claimId,
+            pod_id: podId,
+            pod: 'pod',
+            died: true,
+            taken_at: new Date(),
+            step_ids: held.toReversed().map((step) => step.step_id),
+            attempts: held.map(() => 100),
+          },
+        ],
         3,
         0,
       )

@@ -118,15 +118,17 @@ const HOT: Record<string, Hot> = {
     statement: (sql) =>
       putBack(
         sql,
-        keys(100).map((stepId) => ({
-          claimId: '1',
-          podId: '1',
-          pod: 'pod-1',
-          died: true,
-          takenAt: new Date(),
-          stepId,
-          attempt: 1,
-        })),
+        [
+          {
+            id: '1',
+            pod_id: '1',
+            pod: 'pod-1',
+            died: true,
+            taken_at: new Date(),
+            step_ids: keys(100),
+            attempts: keys(100).map(() => 1),
+          },
+        ],
         3,
         1000,
       ),

@@ -192,18 +192,7 @@ const recoverSome = ({ database }: TestDatabase, term: string): Promise<number> 
   repeatOnConflict(() =>
     database.begin(async (tx) => {
       const claims = await takeOrphanClaims(tx, term, 2)
-      const orphans = claims.flatMap((claim) =>
-        claim.step_ids.map((stepId, n) => ({
-          claimId: claim.id,
-          podId: claim.pod_id,
-          pod: claim.pod,
-          died: claim.died,
-          takenAt: claim.taken_at,
-          stepId,
-          attempt: claim.attempts[n] ?? 1,
-        })),
-      )
-      if (orphans.length > 0) await putBack(tx, orphans, 3, 1000)
+      if (claims.length > 0) await putBack(tx, claims, 3, 1000)
       return claims.length
     }),
   )
