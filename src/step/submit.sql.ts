@@ -25,14 +25,19 @@ export const findLanes = (sql: Sql, lanes: { type: string; priority: number; key
     ${lanes.map((l) => l.type)}::text[], ${lanes.map((l) => l.priority)}::int[], ${lanes.map((l) => l.key)}::text[]
   ) as l (type, priority, key)`
 
+/** In the order of the steps that were given; all have one time. */
+export interface InsertedStep {
+  id: string
+  created_at: string
+  /** Milliseconds until it is due; null where it may start at once. */
+  due_ms: number | null
+}
+
 /**
  * Any number of steps in one statement: the letter, and where it lies. Keys are drawn in `fresh`, so that both
  * inserts agree on them; args are written once (designs that carry them along lose everything at 2 kB).
  */
-export const insertSteps = (sql: Sql, steps: NewStep[]) => sql<
-  /** Milliseconds until it is due; null where it may start at once. */
-  { id: string; salt: string; created_at: Date; due_ms: number | null }[]
->`
+export const insertSteps = (sql: Sql, steps: NewStep[]) => sql<InsertedStep[]>`
   with /* step.submit */ fresh as materialized (
     select nextval('fleet_q.step_ids') as id, s.*,
       coalesce(run_at, fleet_q.clock() + make_interval(secs => delay_ms / 1000)) as due_at
@@ -54,7 +59,7 @@ export const insertSteps = (sql: Sql, steps: NewStep[]) => sql<
     select id, salt, lane_id, max_retries, timeout_ms, due_at, expires_at, args::jsonb, metadata::jsonb, retry::jsonb,
       case when tags is not null then array(select jsonb_array_elements_text(tags::jsonb)) end
     from fresh order by id
-    returning id, salt, created_at, run_at
+    returning id, created_at, run_at
   ),
   now_ready as (
     insert into fleet_q.ready (lane_id, step_id, attempt)
@@ -64,7 +69,7 @@ export const insertSteps = (sql: Sql, steps: NewStep[]) => sql<
     insert into fleet_q.later (step_id, lane_id, due_at, attempt, why)
     select id, lane_id, due_at, 1, 'delay' from fresh where due_at > fleet_q.clock() order by id
   )
-  select id, salt, created_at,
+  select id, created_at::text as created_at,
     case when run_at is not null then extract(epoch from run_at - fleet_q.clock())::float8 * 1000 end as due_ms
   from written order by id`
 

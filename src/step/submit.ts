@@ -52,63 +52,45 @@ export function createSubmitter({ database, onSubmitted, onReplaced, onDueIn }: 
 
   async function insert(sql: Sql, wishes: StepWish[]): Promise<string[]> {
     const laneIds = await learnLanes(sql, wishes)
-    const rows = await insertSteps(
+    return write(
       sql,
-      wishes.map((wish) => toNewStep(wish, laneIds)),
+      wishes.map((wish, i) => toNewStep(wish, laneIds[i])),
     )
-    tellDue(rows)
-    return rows.map((row) => publicId({ id: row.id, salt: row.salt, createdAt: row.created_at }))
   }
 
-  /** Of a transaction that is rolled back after all, it costs a look. */
-  function tellDue(rows: { due_ms: number | null }[]) {
+  /** The public ids, in the order of the steps. Of a transaction that is rolled back after all, it costs a look. */
+  async function write(sql: Sql, steps: NewStep[]): Promise<string[]> {
+    if (steps.length === 0) return []
+    const rows = await insertSteps(sql, steps)
+    const createdAt = new Date(rows[0]?.created_at ?? '')
     for (const { due_ms } of rows) if (due_ms !== null && due_ms > 0) onDueIn?.(due_ms)
+    return rows.map(({ id }, i) => publicId({ id, salt: steps[i]?.salt ?? '', createdAt }))
   }
 
   /**
-   * Lanes are never deleted while pods run, so what is known stays true. Never inside a transaction: a lane that was
-   * learned in one that is rolled back is not there, and what were put into it later would never be claimed.
+   * The lane of each step. Lanes are never deleted while pods run, so what is known stays true. Never inside a
+   * transaction: a lane that was learned in one that is rolled back is not there, and what were put into it later would
+   * never be claimed.
    */
-  async function learnLanes(sql: Sql, wishes: StepWish[]): Promise<Map<string, number>> {
-    const mine = new Map<string, number>()
+  async function learnLanes(sql: Sql, wishes: StepWish[]): Promise<(number | undefined)[]> {
+    const names = wishes.map(laneName)
+    if (names.every((name) => lanes.has(name))) return names.map((name) => lanes.get(name))
     const unknown = new Map<string, StepWish>()
-    for (const wish of wishes) {
-      const id = lanes.get(laneName(wish))
-      if (id === undefined) unknown.set(laneName(wish), wish)
-      else mine.set(laneName(wish), id)
-    }
-    if (unknown.size === 0) return mine
+    for (const [i, wish] of wishes.entries())
+      if (!lanes.has(names[i] ?? '')) unknown.set(names[i] ?? '', wish)
     // In one order everywhere: two callers that create the same lanes crosswise would deadlock.
     const sorted = [...unknown].toSorted(([a], [b]) => (a < b ? -1 : 1)).map(([, wish]) => wish)
     const found = await findLanes(
       sql,
       sorted.map(({ type, priority, key = '' }) => ({ type, priority, key })),
     )
-    if (lanes.size + found.length > LANES_REMEMBERED_MAX) lanes.clear()
+    const known = lanes.size + found.length > LANES_REMEMBERED_MAX ? new Map(lanes) : lanes
+    if (known !== lanes) lanes.clear()
     for (const lane of found) {
       lanes.set(laneName(lane), lane.id)
-      mine.set(laneName(lane), lane.id)
+      known.set(laneName(lane), lane.id)
     }
-    return mine
-  }
-
-  function toNewStep(wish: StepWish, laneIds: Map<string, number>): NewStep {
-    const laneId = laneIds.get(laneName(wish))
-    if (laneId === undefined)
-      throw new FleetError('internal_error', `the lane of ${wish.type} was not learned`)
-    return {
-      laneId,
-      salt: newSalt(),
-      maxRetries: wish.max_retries,
-      timeoutMs: wish.timeout_seconds === undefined ? null : Math.round(wish.timeout_seconds * 1000),
-      runAt: wish.run_at ?? null,
-      delayMs: wish.delay_seconds === undefined ? null : wish.delay_seconds * 1000,
-      expiresAt: wish.expires_at ?? null,
-      args: JSON.stringify(wish.args),
-      metadata: wish.metadata === undefined ? null : JSON.stringify(wish.metadata),
-      retry: wish.retry === undefined ? null : JSON.stringify(wish.retry),
-      tags: wish.tags === undefined ? null : JSON.stringify(wish.tags),
-    }
+    return names.map((name) => known.get(name))
   }
 
   /** In one transaction: the key, the unique keys, the steps. */
@@ -116,7 +98,7 @@ export function createSubmitter({ database, onSubmitted, onReplaced, onDueIn }: 
     tx: Sql,
     wishes: StepWish[],
     key: string | undefined,
-    laneIds: Map<string, number>,
+    laneIds: (number | undefined)[],
   ): Promise<Submitted & { replaced: boolean }> {
     if (key !== undefined) {
       const [mine] = await takeIdempotencyKey(tx, key, wishHash(wishes))
@@ -131,20 +113,14 @@ export function createSubmitter({ database, onSubmitted, onReplaced, onDueIn }: 
     }
     const places = [...wishes.keys()].filter((i) => stepIds[i] === undefined)
     const fresh = wishes.filter((_, i) => stepIds[i] === undefined)
-    const rows =
-      fresh.length === 0
-        ? []
-        : await insertSteps(
-            tx,
-            fresh.map((wish) => toNewStep(wish, laneIds)),
-          )
-    tellDue(rows)
-    for (const [n, row] of rows.entries()) {
-      const place = places[n]
-      if (place !== undefined)
-        stepIds[place] = publicId({ id: row.id, salt: row.salt, createdAt: row.created_at })
+    const written = await write(
+      tx,
+      fresh.map((wish, n) => toNewStep(wish, laneIds[places[n] ?? -1])),
+    )
+    for (const [n, stepId] of written.entries()) {
+      stepIds[places[n] ?? -1] = stepId
       const unique = fresh[n]?.unique
-      if (unique) await giveUniqueKey(tx, unique.key, row.id)
+      if (unique) await giveUniqueKey(tx, unique.key, keyOf(stepId))
     }
     if (key !== undefined) await nameStepsOfKey(tx, key, stepIds.map(keyOf))
     return { stepIds, replayed: false, replaced }
@@ -173,12 +149,32 @@ export function createSubmitter({ database, onSubmitted, onReplaced, onDueIn }: 
             : guarded
               ? await submitGuarded(wishes, key)
               : { stepIds: await database.run((sql) => insert(sql, wishes)), replayed: false }
-        if (!submitted.replayed) onSubmitted([...new Set(wishes.map((wish) => wish.type))])
+        if (!submitted.replayed)
+          onSubmitted(
+            only && wishes.length === 1 ? [only.type] : [...new Set(wishes.map((wish) => wish.type))],
+          )
         return submitted
       } catch (error) {
         throw inOurWords(error)
       }
     },
+  }
+}
+
+function toNewStep(wish: StepWish, laneId: number | undefined): NewStep {
+  if (laneId === undefined) throw new FleetError('internal_error', `the lane of ${wish.type} was not learned`)
+  return {
+    laneId,
+    salt: newSalt(),
+    maxRetries: wish.max_retries,
+    timeoutMs: wish.timeout_seconds === undefined ? null : Math.round(wish.timeout_seconds * 1000),
+    runAt: wish.run_at ?? null,
+    delayMs: wish.delay_seconds === undefined ? null : wish.delay_seconds * 1000,
+    expiresAt: wish.expires_at ?? null,
+    args: JSON.stringify(wish.args),
+    metadata: wish.metadata === undefined ? null : JSON.stringify(wish.metadata),
+    retry: wish.retry === undefined ? null : JSON.stringify(wish.retry),
+    tags: wish.tags === undefined ? null : JSON.stringify(wish.tags),
   }
 }
 
