@@ -6,6 +6,7 @@ import { kill, kills } from './kill.ts'
 import { pickup } from './pickup.ts'
 import { pinned } from './pinned.ts'
 import { memory, start } from './pod.ts'
+import { rates } from './rates.ts'
 import { recovery } from './recovery.ts'
 import type { Row } from './row.ts'
 import { bulk, http, submit } from './submit.ts'
@@ -24,6 +25,7 @@ export const rows: Row[] = [
   kept,
   pinned,
   cost,
+  rates,
   idle,
   fleet,
   kill,
