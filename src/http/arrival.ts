@@ -1,3 +1,5 @@
+import { FleetError } from '../errors.ts'
+
 /** A request, whoever brings it: a socket (wire.ts), or a test with a Request of the web. */
 export interface Arrival {
   readonly method: string
@@ -9,8 +11,8 @@ export interface Arrival {
   readonly ip: string | undefined
   /** By its name in small letters; the values of one that was sent twice, with a comma between. */
   header(name: string): string | undefined
-  /** All of it, but for what is beyond the limit: then it throws. */
-  body(bytesMax: number): Promise<Uint8Array>
+  /** All of it; fails with an error of ours where it is too large, or ends too soon. */
+  body(): Promise<Uint8Array>
 }
 
 /** What goes back. Plain values: a Response costs its caller more than the rest of an answer. */
@@ -20,7 +22,16 @@ export interface Reply {
   body: string | Uint8Array
 }
 
-export class BodyTooLarge extends Error {}
+export const BODY_BYTES_MAX = 1_048_576
+
+export const tooLarge = () =>
+  new FleetError('body_too_large', `The body is larger than ${BODY_BYTES_MAX} bytes: send less at a time`)
+
+/** Whoever hangs up in the middle is no error of ours. */
+export function cutOff(): FleetError {
+  const message = 'ended before its body was complete'
+  return new FleetError('invalid_input', `The request ${message}`, { issues: [{ at: '', message }] })
+}
 
 /** Of a path with its query, both as they were sent. */
 export function splitTarget(target: string): { path: string; query: string } {
@@ -42,17 +53,24 @@ export function arrivalOf(request: Request): Arrival {
     host,
     ip: undefined,
     header: (name) => request.headers.get(name) ?? undefined,
-    async body(bytesMax) {
-      const chunks: Uint8Array[] = []
-      let size = 0
-      for await (const chunk of request.body ?? []) {
-        size += chunk.byteLength
-        if (size > bytesMax) throw new BodyTooLarge()
-        chunks.push(chunk)
-      }
-      return Buffer.concat(chunks)
-    },
+    body: () => bodyOf(request),
   }
+}
+
+async function bodyOf(request: Request): Promise<Uint8Array> {
+  const chunks: Uint8Array[] = []
+  let size = 0
+  try {
+    for await (const chunk of request.body ?? []) {
+      size += chunk.byteLength
+      if (size > BODY_BYTES_MAX) break
+      chunks.push(chunk)
+    }
+  } catch {
+    throw cutOff()
+  }
+  if (size > BODY_BYTES_MAX) throw tooLarge()
+  return Buffer.concat(chunks)
 }
 
 export const responseOf = ({ status, headers, body }: Reply): Response =>

@@ -1,29 +1,35 @@
 import type { z } from 'zod'
 import { FleetError } from '../errors.ts'
 import { parseJson } from '../kernel/json.ts'
-import { BodyTooLarge, type Arrival } from './arrival.ts'
+import { BODY_BYTES_MAX, tooLarge, type Arrival } from './arrival.ts'
 import type { Spec } from './endpoint.ts'
 import { issuesOf, sentence } from './issues.ts'
 
-export const BODY_BYTES_MAX = 1_048_576
-
-/** Reads and checks all that a spec asks for. The body comes last: what else is wrong is said without reading it. */
-export async function readInput(
+/** Checks all but the body, which comes last: what else is wrong is said without reading it. */
+export function readHead(
   spec: Spec,
   arrival: Arrival,
   params: Record<string, string>,
-): Promise<Record<string, unknown>> {
+): Record<string, unknown> {
   const input: Record<string, unknown> = {}
   if (spec.params) input['params'] = checked(spec.params, params)
   if (spec.query) input['query'] = checked(spec.query, readQuery(arrival.query))
   else if (arrival.query !== '') refuseQuery(readQuery(arrival.query))
-  if (spec.body) input['body'] = checked(spec.body, await readBody(spec, spec.body, arrival))
-  else refuseBody(arrival)
+  if (!spec.body) refuseBody(arrival)
+  else if (Number(arrival.header('content-length') ?? 0) > BODY_BYTES_MAX) throw tooLarge()
   return input
 }
 
+export function readBody(spec: Spec, schema: z.ZodType, arrival: Arrival, bytes: Uint8Array): unknown {
+  const body = bytes.byteLength === 0 && spec.bodyOptional ? {} : parseBody(arrival, bytes)
+  const key = spec.idempotent ? arrival.header('idempotency-key') : undefined
+  return checked(schema, key === undefined ? body : withKey(body, key, schema))
+}
+
+const IN_OUR_WORDS = { error: sentence }
+
 export function checked(schema: z.ZodType, value: unknown): unknown {
-  const result = schema.safeParse(value, { error: sentence })
+  const result = schema.safeParse(value, IN_OUR_WORDS)
   if (result.success) return result.data
   const issues = issuesOf(schema, result.error.issues)
   const first = issues[0]
@@ -60,14 +66,6 @@ function refuseBody(arrival: Arrival): void {
   if (hasBody) throw invalid('', `takes no body: leave it out of ${arrival.method}`)
 }
 
-async function readBody(spec: Spec, schema: z.ZodType, arrival: Arrival): Promise<unknown> {
-  if (Number(arrival.header('content-length') ?? 0) > BODY_BYTES_MAX) throw tooLarge()
-  const bytes = await arrival.body(BODY_BYTES_MAX).catch(asCutOff)
-  const body = bytes.byteLength === 0 && spec.bodyOptional ? {} : parseBody(arrival, bytes)
-  const key = spec.idempotent ? arrival.header('idempotency-key') : undefined
-  return key === undefined ? body : withKey(body, key, schema)
-}
-
 function parseBody(arrival: Arrival, bytes: Uint8Array): unknown {
   if (bytes.byteLength === 0) throw invalid('', 'needs a body')
   const type = arrival.header('content-type') ?? ''
@@ -85,14 +83,6 @@ function parseBody(arrival: Arrival, bytes: Uint8Array): unknown {
 }
 
 const utf8 = new TextDecoder('utf-8', { fatal: true })
-
-const tooLarge = () =>
-  new FleetError('body_too_large', `The body is larger than ${BODY_BYTES_MAX} bytes: send less at a time`)
-
-/** Whoever hangs up in the middle is no error of ours. */
-function asCutOff(error: unknown): never {
-  throw error instanceof BodyTooLarge ? tooLarge() : invalid('', 'ended before its body was complete')
-}
 
 /** The header Idempotency-Key is another way to send the field. */
 function withKey(body: unknown, key: string, schema: z.ZodType): unknown {

@@ -3,7 +3,7 @@ import { inspect } from 'node:util'
 import { FleetError } from '../errors.ts'
 import type { Log } from '../kernel/log.ts'
 import { arrivalOf, responseOf, type Arrival, type Reply } from './arrival.ts'
-import { bind, callerOf, routesOf, type Asked, type Route } from './bind.ts'
+import { Asked, bind, routesOf, type Route } from './bind.ts'
 import type { HandlersOf, Page, TokenRole } from './endpoint.ts'
 import { authorise, createGuard } from './guard.ts'
 import { pathsOf } from './paths.ts'
@@ -80,21 +80,16 @@ export function createApp(options: AppOptions): App {
     })),
   ])
 
-  /** One for each request, and seen by its log lines whatever becomes of it. */
-  interface Seen extends Asked {
-    operation: string | undefined
-  }
-
-  async function reply(seen: Seen): Promise<Reply> {
-    const { arrival } = seen
+  function reply(asked: Asked): Promise<Reply> {
+    const { arrival } = asked
     const { method, path } = arrival
     if (arrival.host.includes(','))
       throw new FleetError('invalid_input', 'A request may name one Host, not two')
-    seen.role = guard.admit(arrival)
+    asked.role = guard.admit(arrival)
     const found = paths.find(method, path)
     if (found !== undefined) {
-      seen.operation = found.value.operation
-      return found.value.reply(seen, found.params)
+      asked.operation = found.value.operation
+      return found.value.reply(asked, found.params)
     }
     const methods = paths.methodsAt(path)
     if (methods.length > 0)
@@ -105,13 +100,13 @@ export function createApp(options: AppOptions): App {
     )
   }
 
-  function refusal(seen: Seen, error: unknown): Reply {
-    const { requestId, arrival } = seen
+  function refusal(asked: Asked, error: unknown): Reply {
+    const { requestId, arrival } = asked
     const { path } = arrival
     const { status, body, headers } = failureOf(error, { path, requestId })
-    if (status === 500) log.error({ ...lineOf(seen), err: asError(error) }, 'a request failed')
+    if (status === 500) log.error({ ...lineOf(asked), err: asError(error) }, 'a request failed')
     if (status === 401 || status === 403)
-      log.warn({ ...lineOf(seen), reason: body.detail }, 'a request was refused')
+      log.warn({ ...lineOf(asked), reason: body.detail }, 'a request was refused')
     if (status === 401) headers['www-authenticate'] = 'Bearer realm="fleet-q"'
     if (status === 405) headers['allow'] = paths.methodsAt(path).join(', ')
     // The rest of the body is not worth waiting for.
@@ -121,17 +116,17 @@ export function createApp(options: AppOptions): App {
 
   async function answer(arrival: Arrival): Promise<Reply> {
     const startedAt = performance.now()
-    const seen: Seen = { arrival, requestId: requestIdOf(arrival), role: 'public', operation: undefined }
+    const asked = new Asked(arrival, requestIdOf(arrival))
     let answered
     try {
-      answered = await reply(seen)
+      answered = await reply(asked)
     } catch (error) {
-      answered = refusal(seen, error)
+      answered = refusal(asked, error)
     }
     const durationMs = performance.now() - startedAt
     const { status } = answered
-    observe?.({ operation: seen.operation, status, durationMs })
-    if (log.isLevelEnabled('debug')) log.debug({ ...lineOf(seen), status, durationMs }, 'answered')
+    observe?.({ operation: asked.operation, status, durationMs })
+    if (log.isLevelEnabled('debug')) log.debug({ ...lineOf(asked), status, durationMs }, 'answered')
     return answered
   }
 
@@ -143,7 +138,7 @@ export function createApp(options: AppOptions): App {
 
 const bindPage = (page: Page) => async (asked: Asked) => {
   authorise(asked.role, page.role)
-  return pageReply(asked.requestId, await page.answer(callerOf(asked)))
+  return pageReply(asked.requestId, await page.answer(asked))
 }
 
 function requestIdOf(arrival: Arrival): string {

@@ -1,5 +1,5 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
-import { BodyTooLarge, splitTarget, type Arrival, type Reply } from './arrival.ts'
+import { BODY_BYTES_MAX, cutOff, splitTarget, tooLarge, type Arrival, type Reply } from './arrival.ts'
 
 /**
  * Between Node's requests and ours, without the Request and Response of the web: those, a router and a chain of
@@ -40,7 +40,7 @@ export class WireArrival implements Arrival {
     return value
   }
 
-  body(bytesMax: number): Promise<Uint8Array> {
+  body(): Promise<Uint8Array> {
     const incoming = this.#incoming
     return new Promise((resolve, reject) => {
       const chunks: Buffer[] = []
@@ -48,14 +48,14 @@ export class WireArrival implements Arrival {
       incoming.on('data', (chunk: Buffer) => {
         size += chunk.byteLength
         // The rest still flows, into nothing: Node closes the connection behind the answer.
-        if (size > bytesMax) reject(new BodyTooLarge())
+        if (size > BODY_BYTES_MAX) reject(tooLarge())
         else chunks.push(chunk)
       })
       incoming.on('end', () => resolve(chunks.length === 1 && chunks[0] ? chunks[0] : Buffer.concat(chunks)))
-      incoming.on('error', reject)
+      incoming.on('error', () => reject(cutOff()))
       // Comes after every request, and an Error that nobody gets costs 4 us.
       incoming.on('close', () => {
-        if (!incoming.readableEnded) reject(new Error('the connection was closed'))
+        if (!incoming.readableEnded) reject(cutOff())
       })
     })
   }
