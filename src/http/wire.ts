@@ -2,8 +2,8 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import { BODY_BYTES_MAX, cutOff, splitTarget, tooLarge, type Arrival, type Reply } from './arrival.ts'
 
 /**
- * Between Node's requests and ours, without the Request and Response of the web: those, a router and a chain of
- * middleware cost 24 us of 44 for a submit, more than Node itself (18).
+ * Between Node's requests and ours, without the Request and Response of the web: with a router and a chain of
+ * middleware they were 18 us of the 43 that a submit cost before its insert, as much as Node's own part.
  */
 export class WireArrival implements Arrival {
   readonly method: string
