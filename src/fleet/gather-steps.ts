@@ -1,9 +1,7 @@
 import type { Config } from '../config.ts'
 import type { StepDefinition } from '../step/handler.ts'
 import { loadSteps } from '../worker/load.ts'
-import { commandStep, loadCommands } from '../worker/builtin/command.ts'
 import { demoSteps } from '../worker/builtin/demo.ts'
-import { httpStep } from '../worker/builtin/http.ts'
 import type { Handled } from '../worker/registry.ts'
 
 /** What this pod handles: steps passed in code, those of the folder, and the built-in types that are switched on. */
@@ -16,8 +14,19 @@ export async function gatherSteps(
   return [
     ...inCode.map((definition) => ({ definition })),
     ...(config.handlers ? await loadSteps(config.handlers) : []),
-    ...(config.httpAllow.length > 0 ? [{ definition: httpStep({ allowHosts: config.httpAllow }) }] : []),
-    ...(config.commands ? [{ definition: commandStep(loadCommands(config.commands)) }] : []),
+    ...(config.httpAllow.length > 0 ? [await httpDefinition(config.httpAllow)] : []),
+    ...(config.commands ? [await commandDefinition(config.commands)] : []),
     ...(demo ? demoSteps : []),
   ]
+}
+
+/** What is switched off is not loaded: an HTTP client alone is 5 MB of a pod. */
+async function httpDefinition(allowHosts: string[]): Promise<Handled> {
+  const { httpStep } = await import('../worker/builtin/http.ts')
+  return { definition: httpStep({ allowHosts }) }
+}
+
+async function commandDefinition(folder: string): Promise<Handled> {
+  const { commandStep, loadCommands } = await import('../worker/builtin/command.ts')
+  return { definition: commandStep(loadCommands(folder)) }
 }

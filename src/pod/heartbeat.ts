@@ -84,7 +84,11 @@ export function createHeartbeat(options: HeartbeatOptions): Heartbeat {
         confirmed,
       }
       const file = import.meta.url.endsWith('.ts') ? './heartbeat.thread.ts' : './heartbeat.thread.js'
-      thread = startThread(new URL(file, import.meta.url), { workerData: data })
+      thread = startThread(new URL(file, import.meta.url), {
+        workerData: data,
+        // It sends one statement now and then; a heap as large as the pod's own would cost 2 MB.
+        resourceLimits: { maxYoungGenerationSizeMb: 1, maxOldGenerationSizeMb: 64 },
+      })
       thread.on('message', receive)
       thread.on('error', (error) => log.error({ err: error }, 'the heartbeat thread failed'))
       thread.on('exit', () => {

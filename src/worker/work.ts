@@ -136,7 +136,7 @@ export function createWorker(options: WorkerOptions): PodWorker {
   })
 
   const freeSlots = () =>
-    claiming && options.mayClaim()
+    types.length > 0 && claiming && options.mayClaim()
       ? Math.min(capacity + ahead.steps - slots.running - slots.waiting - asked, STEPS_PER_EXCHANGE)
       : 0
 
@@ -253,7 +253,11 @@ export function createWorker(options: WorkerOptions): PodWorker {
 
   function onEnd(step: ClaimedStep, report: Report | undefined, ranMs: number) {
     ahead.ran(ranMs)
-    if (limits.has(step.type)) limitFreed = true
+    if (limits.has(step.type)) {
+      limitFreed = true
+      // Another of its type may start now, here as well.
+      mayFind = true
+    }
     if (report) outbox.add(report)
     else outbox.closed(step.claim_id)
     worker.ring()

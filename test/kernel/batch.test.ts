@@ -12,7 +12,13 @@ function gated() {
       gates.push((error) => (error ? reject(error) : resolve(items.map((item) => item * 10))))
     })
   const turn = () => new Promise((resolve) => setImmediate(resolve))
-  return { batches, flush, go: async (n: number, error?: Error) => (gates[n]?.(error), turn()) }
+  // One turn for the answers, one in which whoever was answered may ask again.
+  const go = async (n: number, error?: Error) => {
+    gates[n]?.(error)
+    await turn()
+    await turn()
+  }
+  return { batches, flush, go }
 }
 
 test('the first caller goes at once and alone; those who come meanwhile share the next batch', async () => {

@@ -81,9 +81,10 @@ test('a reader that holds back the horizon does not hold floors; a claim then wa
   await aside.begin('isolation level repeatable read', async (snapshot) => {
     await snapshot`select count(*) from fleet_q.ready`
     await drain(podId, ['pinned'], 20_000)
+    const [drawn] = await sql<{ last: string }[]>`select last_value as last from fleet_q.positions`
     await until('the floor to rise', async () => {
       await raiseLaneFloors(database)
-      return (await floorOf(lane)) > 20_000n
+      return (await floorOf(lane)) >= BigInt(drawn?.last ?? 0)
     })
     const [step = ''] = await addSteps(sql, lane, 1)
     const read = await sql.begin(async (tx) => {

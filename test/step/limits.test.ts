@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { createClient } from '../../src/client.ts'
 import { defineStep } from '../../src/step/handler.ts'
 import { testDatabase } from '../support/database.ts'
@@ -93,4 +94,18 @@ test('a limit that is taken away is one no more', async () => {
   const answer = await client.setLimit({ type: 'held', max_running: null })
   assert.match(answer.message, /no limit/)
   assert.ok(!(await client.listLimits()).limits.some((limit) => limit.type === 'held'))
+})
+
+test('a pod alone takes the next of a limited type as soon as one has ended, not at its next poll', async () => {
+  const alone = await testDatabase()
+  // It looks by itself once in five minutes.
+  const patient = { FLEET_Q_POLL_SECONDS: '300', FLEET_Q_HEARTBEAT_SECONDS: '3' }
+  const pod = await startTestPod(alone.url, [defineStep('single', {}, () => sleep(5))], patient)
+  const only = createClient({ baseUrl: pod.url })
+  await only.setLimit({ type: 'single', max_running: 1 })
+  await only.submitBatch({ steps: Array.from({ length: 40 }, () => ({ type: 'single', args: {} })) })
+  await until('all of them to be done', async () => {
+    const { completed_steps } = await only.getQueue()
+    return completed_steps === 40
+  })
 })
