@@ -38,6 +38,8 @@ export interface Beat {
   ended_before: string
   begun_before: string
   limited_types: string[]
+  /** Something is paused, perhaps until a time that nobody will call out. */
+  paused: boolean
 }
 
 /**
@@ -89,7 +91,8 @@ export const beatHeart = (
     (select last_value from fleet_q.positions) as last_position,
     pg_snapshot_xmin(pg_current_snapshot())::text as ended_before,
     pg_snapshot_xmax(pg_current_snapshot())::text as begun_before,
-    array(select type from fleet_q.limits order by type) as limited_types
+    array(select type from fleet_q.limits order by type) as limited_types,
+    exists (select from fleet_q.pauses) as paused
   from beat left join fleet_q.leader_terms as term on term.ended_at is null`
 
 export const startDraining = (sql: Sql, id: string) => sql`
