@@ -100,7 +100,8 @@ test('cut before the commit of a submit with a new type and key: what is sent ag
 
 test('steps whose claim was answered to nobody are found and run, and lose no attempt', async () => {
   const swallowed = proxy.swallowAnswer(
-    (answer, link) => of('work')(link) && link.statement === 'step.exchange' && answer.includes('claimed'),
+    (answer, link) =>
+      of('work')(link) && /^step\.(claim|exchange)$/.test(link.statement) && answer.includes('claimed'),
   )
   const ids = await Promise.all([submit(pod.url, { type: 'quick' }), submit(pod.url, { type: 'quick' })])
   await swallowed
@@ -124,7 +125,8 @@ test('steps whose claim was answered to nobody go before what waits behind them,
     () => starts.filter(({ id }) => ids.includes(id)).length > 60,
   )
   await proxy.swallowAnswer(
-    (answer, link) => of('work')(link) && link.statement === 'step.exchange' && answer.includes('claimed'),
+    (answer, link) =>
+      of('work')(link) && /^step\.(claim|exchange)$/.test(link.statement) && answer.includes('claimed'),
   )
   const lost = await until('the lost steps to be found', async () => {
     const rows = await db.sql<{ step_id: string }[]>`
