@@ -82,7 +82,7 @@ test('pods that wait for a verdict on a silent one do not beat faster for it', a
   assert.ok(row && row.ms > HANGS_MS - DEAD_AFTER_MS)
   const due = row.ms / HEARTBEAT_MS
   t.diagnostic(`${row.n} beats in ${(row.ms / 1000).toFixed(1)} s; ${Math.round(due)} were due`)
-  // One more for each moment at which a silent pod passes its threshold.
-  assert.ok(row.n <= due + 5, `${row.n} beats where ${Math.round(due)} were due`)
+  // Some more for the moments at which a silent pod passes its threshold. (Without the bound it was 80 a second.)
+  assert.ok(row.n <= due * 1.5, `${row.n} beats where ${Math.round(due)} were due`)
   await endPods(...pods)
 })
