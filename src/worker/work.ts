@@ -78,7 +78,9 @@ const STRAY_CHECK_MS = 30_000
 /** Older than any exchange that may still be answered: its deadline is 10 s. */
 const STRAY_SECONDS = 15
 /** What was claimed ahead does not wait longer than this behind steps that turned out slow: others may be idle. */
-const WAIT_AHEAD_MS = 100
+const WAIT_AHEAD_MS = 250
+/** Looked at twice: to a process that was frozen, or got no processor, its steps look old before they could end. */
+const LOOK_TWICE_MS = 50
 /** More handlers than this share of the capacity that ignore their abort: the pod is not healthy. */
 export const STUCK_SHARE = 0.5
 
@@ -108,6 +110,7 @@ export function createWorker(options: WorkerOptions): PodWorker {
   let after = BEFORE_ALL
   let pollTimer: NodeJS.Timeout | undefined
   let aheadTimer: NodeJS.Timeout | undefined
+  let lookedTwice = false
   const idle = new Set<() => void>()
   /** Set when this pod lets go for good: what an exchange under way still brings goes back unstarted. */
   let leaving: string | undefined
@@ -236,8 +239,10 @@ export function createWorker(options: WorkerOptions): PodWorker {
   function releaseExcess() {
     aheadTimer = undefined
     const restMs = WAIT_AHEAD_MS - slots.waitMs()
-    if (restMs > 0) {
-      if (slots.waiting > 0) aheadTimer = setTimeout(releaseExcess, restMs)
+    const isDoubtful = restMs <= 0 && !lookedTwice
+    lookedTwice = isDoubtful
+    if (restMs > 0 || isDoubtful) {
+      if (slots.waiting > 0) aheadTimer = setTimeout(releaseExcess, Math.max(restMs, LOOK_TWICE_MS))
       return
     }
     const excess = slots.takeBack('excess')

@@ -66,7 +66,10 @@ test('of three pods that work through 10,000 steps one is killed: none is lost, 
     'every step has its one outcome',
   )
   await assertSound(sql)
-  const again = all.filter((life) => life.before.length > 0)
+  // On a busy machine a pod gives back what it had claimed ahead: that is no attempt.
+  const again = all
+    .map((life) => ({ ...life, before: life.before.filter((one) => one.ended !== 'released') }))
+    .filter((life) => life.before.length > 0)
   assert.deepEqual(
     again.map((life) => life.step_id).toSorted(),
     held.toSorted(),
