@@ -95,7 +95,19 @@ export class Attempt implements StepContext, Author {
 
   start() {
     if (this.step.expired) return this.#handlerEnded({ kind: 'expired' })
-    currentAuthor.run(this, () => this.#callHandler())
+    let returned: unknown
+    try {
+      returned = currentAuthor.run(this, () => this.#callHandler())
+    } catch (error) {
+      return this.#handlerEnded({ kind: 'threw', error })
+    }
+    // Out here: what follows an attempt, the next exchange and its timers, is not its author's, and an exception in there
+    // must not be blamed on its step.
+    if (!isThenable(returned)) return this.#handlerEnded({ kind: 'returned', value: returned })
+    returned.then(
+      (value) => this.#handlerEnded({ kind: 'returned', value }),
+      (error: unknown) => this.#handlerEnded({ kind: 'threw', error }),
+    )
   }
 
   /** Sets the time limit of a handler that did not end at once; apart from the start, for most of them do. */
@@ -121,21 +133,11 @@ export class Attempt implements StepContext, Author {
     this.#end({ kind: 'crashed', error, poison })
   }
 
-  #callHandler() {
-    let returned: unknown
-    try {
-      const { definition } = this.#handled
-      const parsed = definition.input?.safeParse(this.step.args)
-      if (parsed && !parsed.success) throw new BadArguments(parsed.error.issues)
-      returned = this.#run(parsed ? parsed.data : this.step.args)
-    } catch (error) {
-      return this.#handlerEnded({ kind: 'threw', error })
-    }
-    if (!isThenable(returned)) return this.#handlerEnded({ kind: 'returned', value: returned })
-    returned.then(
-      (value) => this.#handlerEnded({ kind: 'returned', value }),
-      (error: unknown) => this.#handlerEnded({ kind: 'threw', error }),
-    )
+  #callHandler(): unknown {
+    const { definition } = this.#handled
+    const parsed = definition.input?.safeParse(this.step.args)
+    if (parsed && !parsed.success) throw new BadArguments(parsed.error.issues)
+    return this.#run(parsed ? parsed.data : this.step.args)
   }
 
   #run(args: unknown): unknown {

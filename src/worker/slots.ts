@@ -8,6 +8,8 @@ export interface SlotsOptions extends Pick<AttemptDeps, 'database' | 'podId' | '
   registry: Registry
   /** An attempt ended after so many milliseconds; no report where it is handed in already. */
   onEnd(step: ClaimedStep, report: Report | undefined, ranMs: number): void
+  /** One that was stuck is over. */
+  onRelieved(): void
 }
 
 /** The handlers that run here, and the line of steps that are claimed and wait for a slot. */
@@ -52,7 +54,9 @@ export function createSlots(options: SlotsOptions): Slots {
       onEnd(step, report, performance.now() - attempt.startedMs)
       fill()
     },
-    onOver: (attempt) => void stuck.delete(attempt),
+    onOver(attempt) {
+      if (stuck.delete(attempt)) options.onRelieved()
+    },
   }
 
   function fill() {
@@ -114,6 +118,11 @@ export function createSlots(options: SlotsOptions): Slots {
     },
     waitMs() {
       const [first] = line
+      // The line is served in order: claims before that of its first step have none in it any more.
+      for (const claim of arrivedMs.keys()) {
+        if (claim === first?.claim_id) break
+        arrivedMs.delete(claim)
+      }
       return first ? performance.now() - (arrivedMs.get(first.claim_id) ?? 0) : 0
     },
     put(steps) {

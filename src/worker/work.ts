@@ -92,7 +92,7 @@ export function createWorker(options: WorkerOptions): PodWorker {
   const limits = createLimitedClaims(database, types)
   const outbox = createOutbox()
   const ahead = createLookAhead(capacity)
-  const slots = createSlots({ ...options, database: options.transactions, onEnd })
+  const slots = createSlots({ ...options, database: options.transactions, onEnd, onRelieved: show })
   let limitFreed = false
   let claiming = true
   let answerLost = false
@@ -123,9 +123,12 @@ export function createWorker(options: WorkerOptions): PodWorker {
       answerLost ? worker.underWay === 0 : outbox.hasMail || ((mayFind || cameFull) && freeSlots() > 0),
     async trip() {
       try {
-        await (answerLost ? releaseStrayClaims(0) : turn())
+        if (answerLost) {
+          await releaseStrayClaims(0)
+          answerLost = false
+        } else await turn()
       } finally {
-        options.onRunning(slots.running, slots.stuck)
+        show()
         setImmediate(wakeIdle)
         if (lookAfterTake) lookForCancelled().catch(() => {})
       }
@@ -152,22 +155,25 @@ export function createWorker(options: WorkerOptions): PodWorker {
       mayFind = false
       pollIn(options.pollMs * (0.9 + Math.random() * 0.2))
     }
+    const goesShortWay = mail.reports.some((report) => !report.mayStand)
     asked += free
+    let rows
     try {
-      const rows = await send(mail, free)
-      outbox.delivered(mail)
-      receive(mail, rows, free)
-      if (isLimitFreed) options.onLimitFreed()
+      rows = await send(mail, free)
     } catch (error) {
       outbox.returned(mail)
       if (isLimitFreed) limitFreed = true
       if (free > 0) mayFind = true
-      // All of it was undone, and is known to be: what it carried goes the long way, at once.
-      if (sqlState(error) === UNIQUE_VIOLATION) return
+      // All of it was undone, and is known to be: what it carried goes the long way, at once. On that way it is a failure
+      // like any other, or the pod would turn on it without a rest.
+      if (sqlState(error) === UNIQUE_VIOLATION && goesShortWay) return
       throw error
     } finally {
       asked -= free
     }
+    outbox.delivered(mail)
+    receive(mail, rows, free)
+    if (isLimitFreed) options.onLimitFreed()
     if (free > 0) await claimLimited(free)
     if (performance.now() - strayCheckedAt > STRAY_CHECK_MS) await releaseStrayClaims(STRAY_SECONDS)
   }
@@ -180,8 +186,8 @@ export function createWorker(options: WorkerOptions): PodWorker {
   }
 
   function receive({ reports }: Mail, rows: (ClaimedStep | RefusedReport | DroppedSteps)[], free: number) {
-    for (const { ended, delayMs } of reports) {
-      if (ended === 'released') putBack()
+    if (reports.some(({ ended }) => ended === 'released')) putBack()
+    for (const { delayMs } of reports) {
       if (delayMs !== null && delayMs > 0) options.onDueIn(delayMs)
       if (delayMs === 0) mayFind = true
     }
@@ -268,6 +274,10 @@ export function createWorker(options: WorkerOptions): PodWorker {
     worker.ring()
   }
 
+  function show() {
+    options.onRunning(slots.running, slots.stuck)
+  }
+
   function noteRefusals(rows: { kind: string }[]) {
     const fenced = rows.filter((row) => row.kind === 'fenced').length
     if (fenced > 0) log.warn({ refused: fenced }, 'late answers were refused: their claims are gone')
@@ -289,7 +299,6 @@ export function createWorker(options: WorkerOptions): PodWorker {
       log.info({ steps: released.length }, 'released steps whose claim was answered to nobody')
       putBack()
     }
-    answerLost = false
   }
 
   /** To the front of its lane, which has marks of its own: here as elsewhere. */
