@@ -94,14 +94,16 @@ export async function submitMany(
   return ids
 }
 
-/** Steps that this pod holds now, by its claims. */
+/** Steps that this pod holds now, by its claims; what it gave back of a claim it holds no longer. */
 export const heldBy = async (sql: postgres.Sql, pod: { id: string }): Promise<string[]> => {
   const rows = await sql<{ step_id: string }[]>`
     select fleet_q.step_public_id(steps.id, steps.salt, steps.created_at) as step_id
     from fleet_q.claims join fleet_q.pods on pods.id = claims.pod_id
     cross join unnest(claims.step_ids) as held (step_id) join fleet_q.steps on steps.id = held.step_id
     where pods.public_id = ${pod.id}
-      and not exists (select from fleet_q.outcomes where outcomes.step_id = steps.id)`
+      and not exists (select from fleet_q.outcomes where outcomes.step_id = steps.id)
+      and not exists (
+        select from fleet_q.attempts where attempts.step_id = steps.id and attempts.claim_id = claims.id)`
   return rows.map((row) => row.step_id)
 }
 
