@@ -73,6 +73,8 @@ export function createLife(parts: Parts): Life {
     await closeServer(1000)
     await notes.loop.stop()
     await work.run((sql) => endPod(sql, podId, 'gone', why)).catch(() => {})
+    // It knew of steps that are due soon; the leader looks only now and then.
+    await callOut(work, podId, 'due')
     await doorbell.stop()
     for (const part of [promoter, leadership.loop, worker.loop]) await part.stop()
     await heartbeat.stop()

@@ -1,6 +1,7 @@
 import type { Database } from '../db/connect.ts'
 import type { Log } from '../kernel/log.ts'
 import { loop, type Loop } from '../kernel/loop.ts'
+import { createLookout, type Horizon } from '../pod/lookout.ts'
 import { promote } from '../step/promote.ts'
 
 export interface DueMoverOptions {
@@ -14,13 +15,13 @@ export interface DueMover {
   readonly loop: Loop
   /** This pod knows of a step that is due in so many milliseconds. */
   dueIn(ms: number): void
-  /** The beat tells how many steps have been submitted so far. */
-  heard(lastStep: string): void
+  /** A beat of this pod's heart. */
+  heard(beat: Horizon & { last_step: string }): void
 }
 
 /** The leader looks for what is due: often while steps come in, for SQL that submits them tells nobody. */
 const LEADER_MS = 1000
-const LEADER_IDLE_MS = 5000
+const LEADER_IDLE_MS = 30_000
 /** The others make sure, should it fail. */
 const OTHERS_MS = 60_000
 const SOON_MS = 60_000
@@ -28,7 +29,7 @@ const TIMERS_MAX = 1000
 
 /** Any pod may move what is due into its lane: the leader does it for all, and each what it knows of. */
 export function createDueMover({ database, isLeading, onMoved, log }: DueMoverOptions): DueMover {
-  let lastStep: string | undefined
+  const mayHaveNew = createLookout()
   let stepsCame = false
   let timers = 0
 
@@ -58,9 +59,11 @@ export function createDueMover({ database, isLeading, onMoved, log }: DueMoverOp
         mover.ring()
       }, ms + 5).unref()
     },
-    heard(step) {
-      stepsCame = lastStep !== undefined && step !== lastStep
-      lastStep = step
+    heard(beat) {
+      const came = mayHaveNew(beat.last_step, beat)
+      // The first that came may be due before the next round of a leader that had nothing to look for.
+      if (came && !stepsCame && isLeading()) mover.ring()
+      stepsCame = came
     },
   }
 }

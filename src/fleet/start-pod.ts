@@ -15,7 +15,7 @@ import { endPod, registerPod } from '../pod/pod.sql.ts'
 import { recover } from '../recovery/recover.ts'
 import type { CycleSummary } from '../recovery/run-cycle.ts'
 import { createForgetter } from '../step/forget.ts'
-import { raiseLaneFloors } from '../step/raise-floors.ts'
+import { createFloorRaiser } from '../step/raise-floors.ts'
 import { createSubmitter } from '../step/submit.ts'
 import { capacityOf } from '../worker/capacity.ts'
 import { createNotes } from '../worker/notes.ts'
@@ -146,7 +146,7 @@ export async function startPod(options: PodOptions): Promise<Pod> {
       roundMs: config.recoverySeconds * 1000,
       chores: [
         { name: 'recovery', run: (term) => recover({ database: work, podId, onCycle: tellCycle }, term) },
-        { name: 'floors', run: () => raiseLaneFloors(work) },
+        { name: 'floors', run: createFloorRaiser(work) },
         { name: 'retention', run: atMostEvery(FORGET_EVERY_MS, async () => (await forgetter.round()).more) },
       ],
       log,
@@ -188,8 +188,9 @@ export async function startPod(options: PodOptions): Promise<Pod> {
         }
         lookForCancelled()
         worker.heardLimits(beat.limited_types)
-        if (mayHaveWork(beat)) worker.ring()
-        due.heard(beat.last_step)
+        // A pause may end by the clock, and nobody calls it out.
+        if (mayHaveWork(beat.last_position, beat) || beat.paused) worker.ring()
+        due.heard(beat)
       },
       onFenced: () => life.fenced(),
       onSilence() {
@@ -214,6 +215,7 @@ export async function startPod(options: PodOptions): Promise<Pod> {
           refreshLimits()
           worker.ring()
         } else if (hint?.kind === 'recover') leadership.ring()
+        else if (hint?.kind === 'due') due.loop.ring()
         else if (hint?.kind === 'drain') heartbeat.beatNow()
       },
       onConnect: () => worker.ring(),
@@ -311,6 +313,8 @@ export async function startPod(options: PodOptions): Promise<Pod> {
         worker.lookAtFronts()
         say('forget')
       }
+      // Some were spread over the next seconds; and the dead knew of steps that are due soon.
+      if (summary.deadPods.length > 0) due.loop.ring()
       if (summary.deadPods.length > 0 || summary.orphaned > 0)
         log.warn(
           {

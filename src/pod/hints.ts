@@ -11,10 +11,12 @@ export type Hint =
   | { kind: 'cancel' }
   | { kind: 'limit' }
   | { kind: 'recover' }
+  /** A pod that knew of steps that are due soon has left. */
+  | { kind: 'due' }
   | { kind: 'drain' }
 
 export const CHANNEL = 'fleet_q'
-const KINDS = ['ready', 'forget', 'cancel', 'limit', 'recover', 'drain']
+const KINDS = ['ready', 'forget', 'cancel', 'limit', 'recover', 'due', 'drain']
 
 export function parseHint(payload: string): Hint | undefined {
   try {

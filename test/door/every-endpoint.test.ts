@@ -179,9 +179,12 @@ test('logs of a handler are kept per attempt and read back', async () => {
     logs.map(({ attempt, level, message, data }) => ({ attempt, level, message, data })),
     [{ attempt: 1, level: 'info', message: 'greeting', data: { name: 'log' } }],
   )
-  const { progress } = await client.getStatus({ step_id })
-  assert.equal(progress?.percent, 100)
-  assert.equal(progress?.message, 'done')
+  const progress = await until('the progress to be written', async () => {
+    const status = await client.getStatus({ step_id })
+    return status.progress
+  })
+  assert.equal(progress.percent, 100)
+  assert.equal(progress.message, 'done')
 })
 
 test('the list is the newest first, filters, and its cursor and Link lead through all pages', async () => {

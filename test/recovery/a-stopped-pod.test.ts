@@ -31,6 +31,8 @@ const PATIENT = {
   FLEET_Q_DEAD_AFTER_SECONDS: '6',
 }
 
+const attemptsOf = (sql: postgres.Sql) => sql`select from fleet_q.attempts`
+
 /** When each step that was released was taken again, and as which attempt. */
 const takenAgain = (sql: postgres.Sql) => sql<
   { step_id: string; ended: string; attempt: number; next_attempt: number; pod: string; gap_ms: number }[]
@@ -68,6 +70,35 @@ test('a pod that is asked to end finishes short steps: nothing is lost, no attem
   const status = (await get(door.url, `/status/${ids[0]}`)).body
   assert.equal(status['retry_count'], 0)
   await endPods(door)
+})
+
+test('a step that waits for its next try is tried in time, though the pod that knew of it has left', async () => {
+  const { url, sql } = await testDatabase()
+  const file = startsFile()
+  const leader = await startPod(url, { ...PATIENT, FLEET_Q_MAX_PARALLELISM: '1' })
+  // Its only slot is taken until the other pod has had the first attempt.
+  await submitMany(leader, 1, () => ({ type: 'polite', args: { file: file.path, ms: 6000 } }))
+  await until('the leader to be busy', () => file.started() === 1)
+  const leaving = await startPod(url, PATIENT)
+  const [id] = await submitMany(leaving, 1, () => ({
+    type: 'long-at-first',
+    args: { file: file.path, ms: 60_000 },
+    timeout_seconds: 4,
+    retry: { strategy: 'fixed', base_ms: 3000, jitter: 0 },
+  }))
+  assert.ok(id)
+  // By the time of its failure no step has come for a while, and the leader has ceased to look for what is due.
+  await until('the attempt to fail', async () => (await attemptsOf(sql)).length === 1)
+  leaving.signal('SIGTERM')
+  await endOf(leaving)
+  // The leader would come upon it within 30 s anyway.
+  const life = await until(
+    'the second attempt to end',
+    async () => (await lives(sql, [id])).find(({ status }) => status === 'completed'),
+    15_000,
+  )
+  assert.deepEqual([life.attempt, life.pod], [2, leader.id])
+  await endPods(leader)
 })
 
 test('steps longer than the grace period are given back, and run elsewhere at once, in the same attempt', async (t) => {

@@ -25,6 +25,11 @@ const positionOf = async (stepId: string) => {
   >`select position from fleet_q.ready where step_id = ${stepId}`
   return BigInt(row?.position ?? 0)
 }
+async function entriesRead(tx: postgres.TransactionSql) {
+  const [row] = await tx<{ entries: number }[]>`
+    select pg_stat_get_xact_tuples_returned('fleet_q.ready_lane_position'::regclass)::int as entries`
+  return row?.entries ?? Number.NaN
+}
 async function drain(podId: string, types: string[], limit: number) {
   const taken = claimedOf(await database.run((tx) => exchange(tx, want(podId, { types, limit }), [], [])))
   const reports = taken.map((step) => reportOf(step))
@@ -88,16 +93,16 @@ test('a reader that holds back the horizon does not hold floors; a claim then wa
     })
     const [step = ''] = await addSteps(sql, lane, 1)
     const read = await sql.begin(async (tx) => {
+      // What earlier transactions of this connection read and have not told the server yet is counted with it.
+      const before = await entriesRead(tx)
       const taken = claimedOf(await exchange(tx, want(podId, { types: ['pinned'], limit: 10 }), [], []))
       assert.deepEqual(
         taken.map(({ step_id }) => step_id),
         [step],
       )
-      const [row] = await tx<{ entries: number }[]>`
-        select pg_stat_get_xact_tuples_returned('fleet_q.ready_lane_position'::regclass)::int as entries`
-      return row?.entries
+      return (await entriesRead(tx)) - before
     })
-    assert.ok((read ?? Number.NaN) <= 1000, `${read} entries were read`)
+    assert.ok(read <= 1000, `${read} entries were read`)
   })
 })
 
