@@ -2,6 +2,7 @@ import { loadConfig, type Config } from '../config.ts'
 import { startLocalPostgres, type LocalPostgres } from '../db/local/start.ts'
 import { createLog, type Log } from '../kernel/log.ts'
 import { prettyLines } from '../kernel/pretty.ts'
+import { trimHeap } from '../kernel/trim.ts'
 import type { StepDefinition } from '../step/handler.ts'
 import { banner } from './banner.ts'
 import { gatherSteps } from './gather-steps.ts'
@@ -39,6 +40,7 @@ export async function runPod(
     process.stdout.write(banner({ config, pod, local, startMs: performance.now() - startedAt }))
   else log.info({ pod: pod.id, ...pod.address, database: local ? 'local' : 'given' }, 'this pod is up')
   endOnSignals(pod, local, log, signals)
+  trimHeap()
 }
 
 interface Signals {
