@@ -20,10 +20,13 @@ export async function createProducer(url: string): Promise<Producer> {
     connect({ url, name: 'fleet-q bench', max, pooler: false, deadlineMs: DEADLINE_MS })
   const door = pool(CONNECTIONS)
   const work = pool(CONNECTIONS)
-  const say = createHints(work, NO_POD)
+  const shared = pool(1)
+  const { say, sayBehind } = createHints(work, NO_POD)
   const submitter = createSubmitter({
     database: door,
-    onSubmitted: () => say('ready'),
+    shared,
+    callBehind: (sql) => sayBehind(sql, 'ready'),
+    onSubmitted: (_, called) => called || say('ready'),
     onReplaced: () => say('cancel'),
   })
   const wish = ({ n, pad }: Job) => ({
@@ -36,7 +39,7 @@ export async function createProducer(url: string): Promise<Producer> {
     submit: (job) => submitter.submit([wish(job)]),
     submitMany: (jobs) => submitter.submit(jobs.map(wish)),
     async close() {
-      await Promise.all([door.close(), work.close()])
+      await Promise.all([door, shared, work].map((each) => each.close()))
     },
   }
 }

@@ -85,8 +85,10 @@ export async function startPod(options: PodOptions): Promise<Pod> {
   // Apart, so that slow questions of people cannot starve the work. A handler's transaction has a connection to itself.
   const work = pool('work', Math.max(2, Math.ceil(config.databasePoolMax / 2)), 10_000)
   const door = inWords(pool('door', Math.max(1, Math.floor(config.databasePoolMax / 2)), 5000))
+  // One connection, because what is sent on it keeps its order.
+  const shared = pool('submits', 1, 5000)
   const transactions = pool('transactions', capacity, 10_000, 'theirs')
-  const pools = [work, door, transactions]
+  const pools = [work, door, shared, transactions]
 
   try {
     const { applied, invalidIndexes } = await prepare().catch((error: unknown) => {
@@ -116,7 +118,7 @@ export async function startPod(options: PodOptions): Promise<Pod> {
     const mayHaveWork = createLookout()
     let drainWanted = false
     let lastCycle: string | null = null
-    const say = createHints(work, podId)
+    const { say, sayBehind } = createHints(work, podId)
     const notes = createNotes(work, log)
 
     const worker = createWorker({
@@ -224,10 +226,16 @@ export async function startPod(options: PodOptions): Promise<Pod> {
 
     const submitter = createSubmitter({
       database: door,
+      shared,
+      callBehind(sql, types) {
+        if (types.some((type) => !registry.has(type))) sayBehind(sql, 'ready')
+      },
       onDueIn: (ms) => due.dueIn(ms),
-      onSubmitted(types) {
-        if (types.some((type) => registry.has(type))) worker.ring()
-        say('ready')
+      onSubmitted(types, called) {
+        const isOurs = types.some((type) => registry.has(type))
+        // Its own claim goes first, then the call to the others.
+        if (isOurs) worker.ring()
+        if (isOurs || !called) say('ready')
       },
       onReplaced() {
         lookForCancelled()

@@ -28,8 +28,12 @@ export interface Submitter {
 
 export interface SubmitterOptions {
   database: Database
-  /** Called after the commit, with the types that now have work. */
-  onSubmitted(types: string[]): void
+  /** Of one connection: what is sent on it runs in its order. */
+  shared: Database
+  /** Behind an insert of steps of these types that was just sent. */
+  callBehind(sql: Sql, types: string[]): void
+  /** After the commit, with the types that now have work. `called`: callBehind was asked before. */
+  onSubmitted(types: string[], called: boolean): void
   /** A step is due in so many milliseconds. */
   onDueIn?(ms: number): void
   /** Steps with a unique key were replaced: a pod may hold them. */
@@ -39,29 +43,42 @@ export interface SubmitterOptions {
 const LANES_REMEMBERED_MAX = 10_000
 const BATCH_MAX = 500
 
-export function createSubmitter({ database, onSubmitted, onReplaced, onDueIn }: SubmitterOptions): Submitter {
+export function createSubmitter({
+  database,
+  shared,
+  callBehind,
+  onSubmitted,
+  onReplaced,
+  onDueIn,
+}: SubmitterOptions): Submitter {
   const lanes = new Map<string, number>()
 
   /** Plain steps of all callers share inserts; the answer still means committed. */
   const insertShared = batcher<StepWish, string>({
     batchMax: BATCH_MAX,
-    flush: (wishes) => database.run((sql) => insert(sql, wishes)),
+    flush: (wishes) => shared.run((sql) => insert(sql, wishes, callBehind)),
     // What Postgres refuses of one caller must not fail the others.
     alone: (error) => /^2[23]/.test(sqlState(error) ?? ''),
   })
 
-  async function insert(sql: Sql, wishes: StepWish[]): Promise<string[]> {
+  async function insert(sql: Sql, wishes: StepWish[], behind?: typeof callBehind): Promise<string[]> {
     const laneIds = await learnLanes(sql, wishes)
-    return write(
+    const written = write(
       sql,
       wishes.map((wish, i) => toNewStep(wish, laneIds[i])),
     )
+    behind?.(
+      sql,
+      wishes.map((wish) => wish.type),
+    )
+    return written
   }
 
   /** The public ids, in the order of the steps. Of a transaction that is rolled back after all, it costs a look. */
   async function write(sql: Sql, steps: NewStep[]): Promise<string[]> {
     if (steps.length === 0) return []
-    const rows = await insertSteps(sql, steps)
+    // Sent now: what is to run behind it is sent next.
+    const rows = await insertSteps(sql, steps).execute()
     const createdAt = new Date(rows[0]?.created_at ?? '')
     for (const { due_ms } of rows) if (due_ms !== null && due_ms > 0) onDueIn?.(due_ms)
     return rows.map(({ id }, i) => publicId({ id, salt: steps[i]?.salt ?? '', createdAt }))
@@ -143,8 +160,9 @@ export function createSubmitter({ database, onSubmitted, onReplaced, onDueIn }: 
         const key = idempotencyKey ?? (wishes.length === 1 ? wishes[0]?.idempotency_key : undefined)
         const guarded = key !== undefined || wishes.some((wish) => wish.unique)
         const [only] = wishes
+        const isShared = !guarded && wishes.length === 1
         const submitted =
-          !guarded && only && wishes.length === 1
+          isShared && only
             ? { stepIds: [await insertShared(only)], replayed: false }
             : guarded
               ? await submitGuarded(wishes, key)
@@ -152,6 +170,7 @@ export function createSubmitter({ database, onSubmitted, onReplaced, onDueIn }: 
         if (!submitted.replayed)
           onSubmitted(
             only && wishes.length === 1 ? [only.type] : [...new Set(wishes.map((wish) => wish.type))],
+            isShared,
           )
         return submitted
       } catch (error) {

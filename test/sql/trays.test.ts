@@ -50,7 +50,13 @@ async function createWalk(db: TestDatabase, seed: number, forgetSeconds: number)
   const some = <T>(things: T[], most: number): T[] =>
     things.filter(() => chance() < most / (things.length || 1))
   const types = [`walk-${seed}-a`, `walk-${seed}-b`]
-  const submitter = createSubmitter({ database, onSubmitted: () => {}, onReplaced: () => {} })
+  const submitter = createSubmitter({
+    database,
+    shared: database,
+    callBehind: () => {},
+    onSubmitted: () => {},
+    onReplaced: () => {},
+  })
   const steps = new Set<string>()
   const pods: Pod[] = [await newPod(), await newPod()]
   const graves: Pod[] = []
