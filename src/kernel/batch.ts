@@ -1,3 +1,6 @@
+/** Where so many wait, a second batch goes out behind the first; fewer would only be torn apart by it. */
+const SECOND_FROM = 16
+
 /**
  * Natural batching: the first caller goes at once and alone; whoever comes while it is under way shares the next
  * one. Under load batches grow by themselves, and nobody waits for a timer. Measured for inserts of 16 callers:
@@ -5,6 +8,9 @@
  *
  * Between two batches lies one turn of the event loop: whoever was answered by the one and asks again joins the next.
  * Without it 16 callers went as 15, 1, 15, 1.
+ *
+ * Under load two are under way: while the answers of the one are handed out, Postgres has the other. 64 callers over
+ * HTTP: 26k/s with two, 17.5k with one; on two connections, where the second overtakes the first, 21k.
  */
 export function batcher<Item, Answer>(options: {
   batchMax: number
@@ -20,17 +26,17 @@ export function batcher<Item, Answer>(options: {
     reject(error: unknown): void
   }
   let waiting: Waiting[] = []
-  let busy = false
+  let underWay = 0
 
   async function run() {
-    busy = true
-    while (waiting.length > 0) {
+    underWay++
+    do {
       const batch = waiting.slice(0, batchMax)
       waiting = waiting.slice(batchMax)
       await answer(batch)
       await new Promise((resolve) => setImmediate(resolve))
-    }
-    busy = false
+    } while (waiting.length >= (underWay > 1 ? SECOND_FROM : 1))
+    underWay--
   }
 
   async function answer(batch: Waiting[]): Promise<void> {
@@ -50,6 +56,6 @@ export function batcher<Item, Answer>(options: {
   return (item) =>
     new Promise((resolve, reject) => {
       waiting.push({ item, resolve, reject })
-      if (!busy) void run()
+      if (underWay === 0 || (underWay === 1 && waiting.length >= SECOND_FROM)) void run()
     })
 }

@@ -57,9 +57,10 @@ export function createHints(database: Database, podId: string): Hints {
   const overdrawnMs = () => restedAt - performance.now() - REST_MS * (BURST - 1)
 
   function send(kind: Hint['kind'], call: (kind: Hint['kind']) => Promise<unknown>) {
-    if (overdrawnMs() > 0) {
+    const overMs = overdrawnMs()
+    if (overMs > 0) {
       waiting.add(kind)
-      timer ??= setTimeout(flush, overdrawnMs()).unref()
+      timer ??= setTimeout(flush, Math.ceil(overMs)).unref()
       return
     }
     restedAt = Math.max(restedAt, performance.now()) + REST_MS
