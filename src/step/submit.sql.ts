@@ -25,10 +25,10 @@ export const findLanes = (sql: Sql, lanes: { type: string; priority: number; key
     ${lanes.map((l) => l.type)}::text[], ${lanes.map((l) => l.priority)}::int[], ${lanes.map((l) => l.key)}::text[]
   ) as l (type, priority, key)`
 
-/** In the order of the steps that were given; all have one time. */
+/** In the order of the steps that were given; the time of the first is that of all. */
 export interface InsertedStep {
   id: string
-  created_at: string
+  created_at: string | null
   /** Milliseconds until it is due; null where it may start at once. */
   due_ms: number | null
 }
@@ -69,7 +69,8 @@ export const insertSteps = (sql: Sql, steps: NewStep[]) => sql<InsertedStep[]>`
     insert into fleet_q.later (step_id, lane_id, due_at, attempt, why)
     select id, lane_id, due_at, 1, 'delay' from fresh where due_at > fleet_q.clock() order by id
   )
-  select id, created_at::text as created_at,
+  -- The time is the same for all: said once, for its words cost more than the rest of a row.
+  select id, case when id = (select min(id) from fresh) then created_at::text end as created_at,
     case when run_at is not null then extract(epoch from run_at - fleet_q.clock())::float8 * 1000 end as due_ms
   from written order by id`
 
