@@ -41,6 +41,26 @@ test('a batch is never larger than its bound', async () => {
   assert.deepEqual(await Promise.all(answers), [10, 20, 30, 40])
 })
 
+test('under load a second batch goes out behind the first; a few that wait are not torn apart for it', async () => {
+  const { batches, flush, go } = gated()
+  const ask = batcher({ batchMax: 100, flush })
+  const numbers = Array.from({ length: 20 }, (_, n) => n)
+  const answers = numbers.slice(0, 16).map((n) => ask(n))
+  assert.deepEqual(batches, [[0]], 'fifteen wait')
+  answers.push(ask(16))
+  assert.deepEqual(batches, [[0], numbers.slice(1, 17)], 'sixteen do not')
+  answers.push(...numbers.slice(17).map((n) => ask(n)))
+  await go(0)
+  assert.equal(batches.length, 2, 'who comes while the second is under way waits for it')
+  await go(1)
+  assert.deepEqual(batches.slice(2), [[17, 18, 19]])
+  await go(2)
+  assert.deepEqual(
+    await Promise.all(answers),
+    numbers.map((n) => n * 10),
+  )
+})
+
 test('a failure reaches every caller of its batch and nobody else', async () => {
   const { flush, go } = gated()
   const ask = batcher({ batchMax: 10, flush })
