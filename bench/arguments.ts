@@ -67,7 +67,7 @@ export function parseWish(argv: string[]): Wish {
       drainJobs: 100_000 * share,
       submitMs: 2000 * (values.quick ? 0.5 : 1),
       backlogJobs: 1_000_000 * share,
-      pickupSeconds: values.quick ? 2 : 8,
+      pickupSeconds: values.quick ? 2 : 6,
       minutes: positive('minutes', values.minutes),
     },
   }

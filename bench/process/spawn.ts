@@ -71,6 +71,8 @@ function converse(child: ChildProcess, said: string[]): Spawned {
   return {
     pid: child.pid ?? 0,
     get handled() {
+      // Whoever waits for more of them would wait for ever.
+      if (ended) throw ended
       return handled
     },
     ask<N extends Name>(name: N, argument: Argument<N>) {

@@ -7,8 +7,8 @@ import { entries, type Bench, type Case, type Contender, type Row, type Run } fr
 /** What workers cost that have nothing to do. */
 
 /** The slowest rhythms of those compared are five seconds; what a start leaves to do is done by then. */
-const SETTLE_MS = 12_000
-const WATCH_MS = 20_000
+const SETTLE_MS = 6000
+const WATCH_MS = 15_000
 const WORKERS = 4
 const PODS = 200
 const PROCESSES = 4
