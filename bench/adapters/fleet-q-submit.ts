@@ -25,7 +25,7 @@ export async function createProducer(url: string): Promise<Producer> {
   const submitter = createSubmitter({
     database: door,
     shared,
-    callBehind: (sql) => sayBehind(sql, 'ready'),
+    callBehind: (sql, _, inserted) => sayBehind(sql, 'ready', inserted),
     onSubmitted: (_, called) => called || say('ready'),
     onReplaced: () => say('cancel'),
   })

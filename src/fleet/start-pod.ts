@@ -227,8 +227,8 @@ export async function startPod(options: PodOptions): Promise<Pod> {
     const submitter = createSubmitter({
       database: door,
       shared,
-      callBehind(sql, types) {
-        if (types.some((type) => !registry.has(type))) sayBehind(sql, 'ready')
+      callBehind(sql, types, inserted) {
+        if (types.some((type) => !registry.has(type))) sayBehind(sql, 'ready', inserted)
       },
       onDueIn: (ms) => due.dueIn(ms),
       onSubmitted(types, called) {

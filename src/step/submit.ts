@@ -31,7 +31,7 @@ export interface SubmitterOptions {
   /** Of one connection: what is sent on it runs in its order. */
   shared: Database
   /** Behind an insert of steps of these types that was just sent. */
-  callBehind(sql: Sql, types: string[]): void
+  callBehind(sql: Sql, types: string[], inserted: Promise<unknown>): void
   /** After the commit, with the types that now have work. `called`: callBehind was asked before. */
   onSubmitted(types: string[], called: boolean): void
   /** A step is due in so many milliseconds. */
@@ -70,6 +70,7 @@ export function createSubmitter({
     behind?.(
       sql,
       wishes.map((wish) => wish.type),
+      written,
     )
     return written
   }
