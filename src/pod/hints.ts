@@ -34,6 +34,7 @@ const payload = (kind: Hint['kind']) => JSON.stringify({ kind })
 
 /** Under load one call wakes for many steps, and nobody would come sooner for more. */
 const REST_MS = 3
+
 /** Calls to the other pods. */
 export interface Hints {
   say(kind: Hint['kind']): void
