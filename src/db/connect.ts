@@ -167,12 +167,15 @@ export async function repeatOnConflict<T>(work: () => Promise<T>, timesMax = 4):
   }
 }
 
+/** Opens a connection, so that the first statement need not. */
+export const greet = (database: Database) => database.run((sql) => sql`/* db.hello */ select 1`)
+
 /** Asks until the database answers or the limit is reached; for a pod that starts before its database does. */
 export async function awaitDatabase(database: Database, limitMs: number, onWait: (error: unknown) => void) {
   const until = performance.now() + limitMs
   for (let restMs = 250; ; restMs = Math.min(restMs * 2, 4000)) {
     try {
-      return await database.run((sql) => sql`/* db.hello */ select 1`)
+      return await greet(database)
     } catch (error) {
       const isFinal = !isUnavailable(error) || refusesSettings(error)
       if (isFinal || performance.now() + restMs > until) throw error

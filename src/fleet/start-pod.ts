@@ -8,7 +8,7 @@ import type { Door } from '../http/routes/door.ts'
 import { newPodId } from '../kernel/ids.ts'
 import type { Log } from '../kernel/log.ts'
 import { createLeadership, type Chore } from '../leader/lead.ts'
-import { createHeartbeat } from '../pod/heartbeat.ts'
+import { createHeartbeat, type Listener } from '../pod/heartbeat.ts'
 import { CHANNEL, createHints, parseHint } from '../pod/hints.ts'
 import { createLookout } from '../pod/lookout.ts'
 import { endPod, registerPod } from '../pod/pod.sql.ts'
@@ -66,6 +66,15 @@ export async function startPod(options: PodOptions): Promise<Pod> {
   const heartbeatMs = config.heartbeatSeconds * 1000
   const deadAfterMs = config.deadAfterSeconds * 1000
 
+  const heartbeat = createHeartbeat({
+    url: databaseUrl,
+    pooler: config.databasePooler,
+    publicId,
+    heartbeatMs,
+    deadAfterMs,
+    stallMs: config.stallSeconds * 1000,
+    log,
+  })
   const pool = (
     name: string,
     max: number,
@@ -101,7 +110,7 @@ export async function startPod(options: PodOptions): Promise<Pod> {
       )
     return await assemble(applied)
   } catch (error) {
-    await Promise.all(pools.map((each) => each.close()))
+    await Promise.all([heartbeat.stop(), ...pools.map((each) => each.close())])
     throw error
   }
 
@@ -166,15 +175,8 @@ export async function startPod(options: PodOptions): Promise<Pod> {
       log,
     })
 
-    const heartbeat = createHeartbeat({
-      url: databaseUrl,
-      pooler: config.databasePooler,
+    const listener: Listener = {
       podId,
-      publicId,
-      heartbeatMs,
-      deadAfterMs,
-      stallMs: config.stallSeconds * 1000,
-      log,
       onBeat(beat) {
         leadership.onBeat(beat)
         if (beat.drain_wanted !== drainWanted) {
@@ -202,7 +204,7 @@ export async function startPod(options: PodOptions): Promise<Pod> {
         )
         worker.letGo('silence', 'the pod could not report to the database for too long')
       },
-    })
+    }
 
     const doorbell = listen({
       url: databaseUrl,
@@ -291,7 +293,7 @@ export async function startPod(options: PodOptions): Promise<Pod> {
       log,
       onFenced: options.onFenced,
     })
-    await heartbeat.start()
+    await heartbeat.start(listener)
     for (const part of [notes.loop, ...loops]) part.start()
     if (!config.databasePooler) await doorbell.start()
     life.begin()

@@ -1,6 +1,6 @@
 import { writeSync } from 'node:fs'
 import { parentPort, workerData } from 'node:worker_threads'
-import { connect, type Database } from '../db/connect.ts'
+import { connect, greet, type Database } from '../db/connect.ts'
 import { isUnavailable } from '../db/failure.ts'
 import { loop } from '../kernel/loop.ts'
 import { beatHeart, endPod, type Beat } from './pod.sql.ts'
@@ -14,7 +14,6 @@ import { beatHeart, endPod, type Beat } from './pod.sql.ts'
 export interface HeartData {
   url: string
   pooler: boolean
-  podId: string
   publicId: string
   heartbeatMs: number
   stallMs: number
@@ -28,7 +27,11 @@ export type HeartMessage =
   /** A beat was confirmed. */
   { kind: 'beat'; beat: Beat } | { kind: 'fenced' } | { kind: 'failed'; error: string }
 
+/** `begin` comes when the pod has a row; until then the thread loads and connects, which takes its time. */
+export type HeartOrder = { kind: 'begin'; podId: string } | { kind: 'ring' } | { kind: 'stop' }
+
 const data = workerData as HeartData
+let podId = ''
 const vitals = new Int32Array(data.shared)
 const port = parentPort
 if (!port) throw new Error('the heartbeat runs as a worker thread only')
@@ -48,9 +51,10 @@ const monotonicMs = () => Number(process.hrtime.bigint() / 1_000_000n)
 
 /** Only time that this thread has seen pass counts: a process that was frozen whole is not stalled. */
 const WATCH_MS = Math.max(20, Math.min(1000, data.stallMs / 10))
-let ticks = Atomics.load(vitals, 2)
-let watchedAt = monotonicMs()
+let ticks = 0
+let watchedAt = 0
 let stuckMs = 0
+let watch: NodeJS.Timeout | undefined
 
 const heart = loop({
   name: 'heartbeat',
@@ -61,7 +65,7 @@ const heart = loop({
     const sentAt = monotonicMs()
     const [beat] = await database.run((sql) =>
       beatHeart(sql, {
-        id: data.podId,
+        id: podId,
         heartbeatMs: data.heartbeatMs,
         running: Atomics.load(vitals, 0),
         stuck: Atomics.load(vitals, 1),
@@ -82,7 +86,7 @@ const heart = loop({
   },
 })
 
-const watch = setInterval(() => {
+function lookAtTicks() {
   const now = monotonicMs()
   const seen = Atomics.load(vitals, 2)
   stuckMs = seen === ticks ? stuckMs + Math.min(now - watchedAt, 2 * WATCH_MS) : 0
@@ -92,12 +96,12 @@ const watch = setInterval(() => {
     clearInterval(watch)
     void stalled()
   }
-}, WATCH_MS)
+}
 
 async function stalled() {
   const why = `its event loop was blocked for more than ${data.stallMs / 1000} s by a handler`
   await heart.stop()
-  await database.run((sql) => endPod(sql, data.podId, 'dead', why), 3000).catch(() => {})
+  await database.run((sql) => endPod(sql, podId, 'dead', why), 3000).catch(() => {})
   await leave(why)
 }
 
@@ -107,13 +111,27 @@ async function leave(why: string) {
   process.kill(process.pid, 'SIGKILL')
 }
 
-port.on('message', (message: 'stop' | 'ring') => {
-  if (message === 'ring') return heart.ring()
+function begin(ofPod: string) {
+  podId = ofPod
+  ticks = Atomics.load(vitals, 2)
+  watchedAt = monotonicMs()
+  watch = setInterval(lookAtTicks, WATCH_MS)
+  heart.start()
+}
+
+function stop() {
   clearInterval(watch)
   void heart
     .stop()
     .then(() => database.close())
-    .then(() => port.close())
+    .then(() => port?.close())
+}
+
+port.on('message', (order: HeartOrder) => {
+  if (order.kind === 'begin') begin(order.podId)
+  else if (order.kind === 'ring') heart.ring()
+  else stop()
 })
 
-heart.start()
+// A database that is away is waited for by the pod itself.
+greet(database).catch(() => {})
