@@ -3,6 +3,7 @@ import { FleetError } from '../errors.ts'
 import { teachArrays } from './arrays.ts'
 import { breaksConnections, isUnavailable, refusesSettings, sqlState } from './failure.ts'
 import { transact, type Sql } from './transaction.ts'
+import type { AnswerWatch } from './watch-answers.ts'
 
 export type { Sql } from './transaction.ts'
 
@@ -23,8 +24,8 @@ export interface DatabaseOptions {
 export interface Database {
   /** One statement, or several that need no transaction. */
   run<T>(work: (sql: Sql) => Promise<T>, deadlineMs?: number): Promise<T>
-  /** One transaction. */
-  begin<T>(work: (tx: Sql) => Promise<T>, deadlineMs?: number): Promise<T>
+  /** One transaction. With a watch, a connection that died without a word is given up. */
+  begin<T>(work: (tx: Sql) => Promise<T>, deadlineMs?: number, watch?: AnswerWatch): Promise<T>
   close(): Promise<void>
 }
 
@@ -69,7 +70,11 @@ export function connect(options: DatabaseOptions): Database {
     void victim.end({ timeout: 0 }).catch(() => {})
   }
 
-  async function within<T>(limitMs: number, work: (sql: postgres.Sql) => Promise<T>): Promise<T> {
+  async function within<T>(
+    limitMs: number,
+    work: (sql: postgres.Sql) => Promise<T>,
+    watch?: AnswerWatch,
+  ): Promise<T> {
     if (closed) throw new FleetError('not_running', 'This pod is shutting down.', { retryAfterSeconds: 1 })
     if (waiting >= max * WAITING_PER_CONNECTION_MAX)
       throw new FleetError('database_unavailable', 'Too many callers are waiting for the database.', {
@@ -88,8 +93,9 @@ export function connect(options: DatabaseOptions): Database {
       }, limitMs)
     })
     waiting++
+    watch?.dead.catch(() => discard(mine, 'a connection died without a word'))
     try {
-      return await Promise.race([work(mine), overdue])
+      return await Promise.race([work(mine), overdue, ...(watch ? [watch.dead] : [])])
     } catch (error) {
       if (breaksConnections(error)) discard(mine, `a connection broke (${sqlState(error)})`)
       // The server that was ours can only read now: after a failover the same address leads to another one.
@@ -104,9 +110,17 @@ export function connect(options: DatabaseOptions): Database {
 
   return {
     run: (work, limitMs = deadlineMs) => within(limitMs, work),
-    begin: (work, limitMs = deadlineMs) =>
-      within(limitMs, (sql) =>
-        transact(sql, options.statements === 'theirs' ? '' : ISOLATION, work, () => closes),
+    begin: (work, limitMs = deadlineMs, watch) =>
+      within(
+        limitMs,
+        (sql) =>
+          transact(sql, {
+            options: options.statements === 'theirs' ? '' : ISOLATION,
+            work,
+            closes: () => closes,
+            owed: watch?.owed,
+          }),
+        watch,
       ),
     async close() {
       closed = true

@@ -2,6 +2,7 @@ import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { FleetError } from '../errors.ts'
+import { pass } from '../kernel/failpoint.ts'
 import { type Database, type Sql } from './connect.ts'
 import { sqlState } from './failure.ts'
 
@@ -47,8 +48,10 @@ export async function migrate(database: Database, migrations = readMigrations())
   const known = migrations.at(-1)?.version ?? 0
   const applied: number[] = []
   for (const migration of migrations)
-    if (await withRetry(() => database.begin((tx) => apply(tx, migration), MIGRATION_MS_MAX)))
+    if (await withRetry(() => database.begin((tx) => apply(tx, migration), MIGRATION_MS_MAX))) {
       applied.push(migration.version)
+      await pass('migration.after_commit')
+    }
   const version = await database.run(schemaVersion)
   if (version > known)
     throw new FleetError(
@@ -69,6 +72,7 @@ async function apply(tx: Sql, { version, name, text }: Migration): Promise<boole
     on conflict do nothing returning version`
   if (!mine) return false
   await tx.unsafe(text)
+  await pass('migration.before_commit')
   return true
 }
 

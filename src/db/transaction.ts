@@ -5,6 +5,16 @@ import { breaksConnections } from './failure.ts'
 /** A pool or a transaction: a statement cannot tell which. */
 export type Sql = postgres.ISql
 
+interface Transaction<T> {
+  /** Of `begin`: an isolation level, say. */
+  options: string
+  work(tx: Sql): Promise<T>
+  /** How many connections of the pool have closed so far. */
+  closes(): number
+  /** An answer of the server is waited for, or has come. */
+  owed?: ((more: 1 | -1) => void) | undefined
+}
+
 /**
  * A transaction of the driver, made safe. `sql.begin` of postgres.js 3.4.9 has two holes, both seen:
  *
@@ -17,13 +27,10 @@ export type Sql = postgres.ISql
  *
  * So the driver learns how the work ended only while the connection lives, and a `tx` that is over refuses. A socket
  * that broke counts as dead before it is closed: a `commit` sent in between is what the driver loses count by.
- * `closes` counts the connections of the pool that have closed so far.
  */
 export function transact<T>(
   pool: postgres.Sql,
-  options: string,
-  work: (tx: Sql) => Promise<T>,
-  closes: () => number,
+  { options, work, closes, owed = () => {} }: Transaction<T>,
 ): Promise<T> {
   let over = false
   let broken: unknown
@@ -33,20 +40,23 @@ export function transact<T>(
   const note = (error: unknown) => {
     if (breaksConnections(error)) broken ??= error
   }
+  owed(1)
   const done = pool.begin(options, (tx) => {
+    owed(-1)
     const closesBefore = closes()
     return new Promise<T>((resolve, reject) => {
       const tell = (say: () => void) => {
         const ifAlive = () => {
           if (over || broken) return
           end()
+          owed(1)
           say()
         }
         // One of the pool has closed meanwhile. Was it ours? Then `done` is rejected before the next timer runs.
         if (closes() === closesBefore) ifAlive()
         else setTimeout(ifAlive, 0)
       }
-      begun(() => work(guarded(tx, () => over, note))).then(
+      begun(() => work(guarded(tx, () => over, note, owed))).then(
         (value) => tell(() => resolve(value)),
         (error: unknown) => tell(() => reject(error instanceof Error ? error : new Error(String(error)))),
       )
@@ -65,19 +75,43 @@ const begun = async <T>(work: () => Promise<T>): Promise<T> => work()
 /** What the driver makes of a template: it is sent when somebody awaits it, by its handler. */
 interface Query {
   handler(query: Query): unknown
+  resolve(rows: unknown): void
   reject(error: unknown): void
+  /** Set for a query that is read with a cursor. */
+  cursorFn?: unknown
 }
 
 const isQuery = (made: unknown): made is Query =>
   made instanceof Promise && 'handler' in made && typeof made.handler === 'function'
 
 /** Refuses at the moment of sending, not of writing: a query may be written early and awaited late. */
-function guarded(tx: Sql, isOver: () => boolean, onFailure: (error: unknown) => void): Sql {
+function guarded(
+  tx: Sql,
+  isOver: () => boolean,
+  onFailure: (error: unknown) => void,
+  owed: (more: 1 | -1) => void,
+): Sql {
   const watched = (made: unknown): unknown => {
     if (!isQuery(made)) return made
-    const { handler, reject } = made
-    made.handler = (query) => (isOver() ? query.reject(isPast()) : handler(query))
+    const { handler, resolve, reject } = made
+    let sent = false
+    const answered = () => {
+      if (sent) owed(-1)
+      sent = false
+    }
+    made.handler = (query) => {
+      if (isOver()) return query.reject(isPast())
+      // With a cursor it is the server that waits, for as long as its reader takes for what he has.
+      sent = !query.cursorFn
+      if (sent) owed(1)
+      return handler(query)
+    }
+    made.resolve = (rows) => {
+      answered()
+      resolve(rows)
+    }
     made.reject = (error) => {
+      answered()
       onFailure(error)
       reject(error)
     }

@@ -1,5 +1,6 @@
 import type { Config } from '../config.ts'
 import type { Database } from '../db/connect.ts'
+import { pass } from '../kernel/failpoint.ts'
 import type { Log } from '../kernel/log.ts'
 import type { Loop } from '../kernel/loop.ts'
 import type { Service } from '../kernel/service.ts'
@@ -20,7 +21,7 @@ export interface Parts {
   config: Config
   podId: string
   work: Database
-  pools: Database[]
+  pools: Pick<Database, 'close'>[]
   worker: PodWorker
   leadership: Leadership
   promoter: Loop
@@ -72,7 +73,9 @@ export function createLife(parts: Parts): Life {
     phase = 'stopped'
     await closeServer(1000)
     await notes.loop.stop()
+    await pass('goodbye.before')
     await work.run((sql) => endPod(sql, podId, 'gone', why)).catch(() => {})
+    await pass('goodbye.after')
     // It knew of steps that are due soon; the leader looks only now and then.
     await callOut(work, podId, 'due')
     await doorbell.stop()

@@ -1,6 +1,7 @@
 import { podName, type Config } from '../config.ts'
 import { noContact } from '../db/address.ts'
-import { awaitDatabase, connect, type Database } from '../db/connect.ts'
+import { connectApart } from '../db/apart.ts'
+import { awaitDatabase, connect } from '../db/connect.ts'
 import { inWords } from '../db/words.ts'
 import { listen } from '../db/listen.ts'
 import { migrate } from '../db/migrate.ts'
@@ -75,28 +76,26 @@ export async function startPod(options: PodOptions): Promise<Pod> {
     stallMs: config.stallSeconds * 1000,
     log,
   })
-  const pool = (
-    name: string,
-    max: number,
-    deadlineMs: number,
-    statements: 'ours' | 'theirs' = 'ours',
-  ): Database =>
-    connect({
-      url: databaseUrl,
-      name: connectionName(name),
-      max,
-      pooler: config.databasePooler,
-      deadlineMs,
-      statements,
-      onDiscard: (reason) => log.warn({ pool: name, reason }, 'connections were given up'),
-    })
+  const way = (name: string, deadlineMs: number) => ({
+    url: databaseUrl,
+    name: connectionName(name),
+    pooler: config.databasePooler,
+    deadlineMs,
+    onDiscard: (reason: string) => log.warn({ pool: name, reason }, 'connections were given up'),
+  })
+  const pool = (name: string, max: number, deadlineMs: number) => connect({ ...way(name, deadlineMs), max })
   const connectionName = (part: string) => `fleet-q ${part} ${publicId}`.slice(0, 63)
   // Apart, so that slow questions of people cannot starve the work. A handler's transaction has a connection to itself.
   const work = pool('work', Math.max(2, Math.ceil(config.databasePoolMax / 2)), 10_000)
   const door = inWords(pool('door', Math.max(1, Math.floor(config.databasePoolMax / 2)), 5000))
   // One connection, because what is sent on it keeps its order.
   const shared = pool('submits', 1, 5000)
-  const transactions = pool('transactions', capacity, 10_000, 'theirs')
+  const transactions = connectApart({
+    ...way('transactions', 10_000),
+    // The number stands in front: a long name of a pod is cut off at its end.
+    nameOf: (n) => connectionName(`transactions ${n}`),
+    asked: work,
+  })
   const pools = [work, door, shared, transactions]
 
   try {

@@ -2,6 +2,7 @@ import { writeSync } from 'node:fs'
 import { parentPort, workerData } from 'node:worker_threads'
 import { connect, greet, type Database } from '../db/connect.ts'
 import { isUnavailable } from '../db/failure.ts'
+import { pass } from '../kernel/failpoint.ts'
 import { loop } from '../kernel/loop.ts'
 import { beatHeart, endPod, type Beat } from './pod.sql.ts'
 
@@ -62,6 +63,7 @@ const heart = loop({
   failedMs: 200,
   failedMaxMs: Math.min(1000, data.heartbeatMs),
   async run() {
+    await pass('beat.before')
     const sentAt = monotonicMs()
     const [beat] = await database.run((sql) =>
       beatHeart(sql, {
@@ -71,6 +73,7 @@ const heart = loop({
         stuck: Atomics.load(vitals, 1),
       }),
     )
+    await pass('beat.after')
     if (!beat) {
       say({ kind: 'fenced' })
       // The main loop gets a moment to abort its handlers and leave; one that is stuck is ended from here.

@@ -1,4 +1,5 @@
 import type { Database, Sql } from '../db/connect.ts'
+import { pass } from '../kernel/failpoint.ts'
 import { ringPods } from './pod.sql.ts'
 
 /** What pods call to each other. Hints only: who misses one finds out by itself, a little later. */
@@ -27,8 +28,16 @@ export function parseHint(payload: string): Hint | undefined {
   }
 }
 
-export const callOut = (database: Database, podId: string, kind: Hint['kind']) =>
-  database.run((sql) => ringPods(sql, payload(kind), podId)).catch(() => {})
+/** Who is not heard has lost nothing: it never fails. */
+export async function callOut(database: Database, podId: string, kind: Hint['kind']): Promise<void> {
+  try {
+    await pass('call.before')
+    await database.run((sql) => ringPods(sql, payload(kind), podId))
+    await pass('call.after')
+  } catch {
+    // The others find out by themselves.
+  }
+}
 
 const payload = (kind: Hint['kind']) => JSON.stringify({ kind })
 

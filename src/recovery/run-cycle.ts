@@ -1,5 +1,6 @@
 import { repeatOnConflict, type Database } from '../db/connect.ts'
 import { FleetError } from '../errors.ts'
+import { pass } from '../kernel/failpoint.ts'
 import { POISON_AFTER } from '../step/step.ts'
 import {
   beginCycle,
@@ -61,9 +62,11 @@ export async function runCycle(options: CycleOptions): Promise<CycleSummary> {
   try {
     dead = await database.run((sql) => declareDead(sql, podId, term, PODS_PER_CYCLE))
     report.deadPods = dead.map((pod) => pod.public_id)
+    if (dead.length > 0) await pass('recovery.declared')
     for (;;) {
       const batch = await recoverBatch(database, term, spreadMs)
       if (batch.claims === 0) break
+      await pass('recovery.after_commit')
       for (const fate of batch.fates) note(report, fate)
       for (const pod of batch.pods) if (!report.deadPods.includes(pod)) report.deadPods.push(pod)
     }
@@ -118,7 +121,10 @@ const recoverBatch = (database: Database, term: string, spreadMs: number) =>
   repeatOnConflict(() =>
     database.begin(async (tx) => {
       const claims = await takeOrphanClaims(tx, term, CLAIMS_PER_BATCH)
-      const fates = claims.length === 0 ? [] : await putBack(tx, claims, POISON_AFTER, spreadMs)
+      if (claims.length === 0) return { claims: 0, fates: [], pods: [] }
+      await pass('recovery.between')
+      const fates = await putBack(tx, claims, POISON_AFTER, spreadMs)
+      await pass('recovery.before_commit')
       return { claims: claims.length, fates, pods: [...new Set(claims.map((claim) => claim.pod))] }
     }),
   )

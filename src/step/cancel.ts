@@ -1,5 +1,6 @@
 import type { Database } from '../db/connect.ts'
 import { FleetError } from '../errors.ts'
+import { pass } from '../kernel/failpoint.ts'
 import { cancelSteps, putInReady, putOutcomeAside, removeFromLater, removeFromReady } from './cancel.sql.ts'
 import { findEndedSteps, findLiveSteps, type BulkFilter } from './queue.sql.ts'
 import { getStep, statusOf } from './read.ts'
@@ -28,7 +29,9 @@ export async function cancelStep(
 ): Promise<Change> {
   return database.run(async (sql) => {
     const step = await getStep(sql, stepId)
+    await pass('cancel.before')
     const [cancelled] = await cancelSteps(sql, [step.id], reason)
+    await pass('cancel.after')
     if (!cancelled) {
       const now = await getStep(sql, stepId)
       throw new FleetError(
@@ -75,6 +78,7 @@ export const redrive = (database: Database, ids: string[]): Promise<number> =>
   database.begin(async (tx) => {
     const aside = await putOutcomeAside(tx, ids)
     if (aside.length === 0) return 0
+    await pass('redrive.between')
     // Only a cancelled one can: and the look for it walks its lane to the end.
     const lying = aside.filter((step) => step.status === 'cancelled')
     if (lying.length > 0) {
@@ -83,6 +87,7 @@ export const redrive = (database: Database, ids: string[]): Promise<number> =>
       await removeFromLater(tx, keys)
     }
     await putInReady(tx, aside)
+    await pass('redrive.before_commit')
     return aside.length
   })
 

@@ -1,4 +1,5 @@
 import type { Database } from '../db/connect.ts'
+import { pass } from '../kernel/failpoint.ts'
 import { forgetHistory, forgetSettled } from './retention.sql.ts'
 
 export interface Forgetter {
@@ -24,8 +25,10 @@ export function createForgetter(database: Database, seconds: number): Forgetter 
       let after = '0'
       let atEdge = true
       for (let window = 0; window < WINDOWS_PER_ROUND; window++) {
+        await pass('retention.before')
         const [span] = await database.run((sql) => forgetSettled(sql, seconds, after, WINDOW))
         more = false
+        await pass('retention.after')
         if (!span?.last) {
           walked = '0'
           break

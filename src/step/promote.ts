@@ -1,4 +1,5 @@
 import type { Database } from '../db/connect.ts'
+import { pass } from '../kernel/failpoint.ts'
 import { nextDueMs, promoteDue } from './promote.sql.ts'
 
 const BATCH = 500
@@ -11,7 +12,9 @@ export async function promote(database: Database): Promise<{ moved: number; next
   if (firstMs === undefined || firstMs > 0) return { moved: 0, nextMs: firstMs }
   let moved = 0
   for (let batch = 0; batch < BATCHES_MAX; batch++) {
+    await pass('due.before')
     const rows = await database.run((sql) => promoteDue(sql, BATCH))
+    await pass('due.after')
     moved += rows.length
     if (rows.length < BATCH) break
   }

@@ -2,6 +2,7 @@ import { repeatOnConflict, type Database, type Sql } from '../db/connect.ts'
 import { inOurWords, sqlState } from '../db/failure.ts'
 import { FleetError } from '../errors.ts'
 import { batcher } from '../kernel/batch.ts'
+import { pass } from '../kernel/failpoint.ts'
 import { refuseTwins, resolveUnique, uniqueKeysInOrder } from './resolve-unique.ts'
 import { newSalt, parsePublicId, publicId, wishHash, type StepWish } from './step.ts'
 import {
@@ -78,8 +79,12 @@ export function createSubmitter({
   /** The public ids, in the order of the steps. Of a transaction that is rolled back after all, it costs a look. */
   async function write(sql: Sql, steps: NewStep[]): Promise<string[]> {
     if (steps.length === 0) return []
+    const held = pass('submit.before')
+    if (held) await held
     // Sent now: what is to run behind it is sent next.
     const rows = await insertSteps(sql, steps).execute()
+    const met = pass('submit.after')
+    if (met) await met
     const createdAt = new Date(rows[0]?.created_at ?? '')
     for (const { due_ms } of rows) if (due_ms !== null && due_ms > 0) onDueIn?.(due_ms)
     return rows.map(({ id }, i) => publicId({ id, salt: steps[i]?.salt ?? '', createdAt }))

@@ -30,7 +30,7 @@ export interface Author {
 }
 
 export interface AttemptDeps {
-  database: Database
+  database: Pick<Database, 'begin'>
   podId: string
   notes: Notes
   stepTimeoutMs: number

@@ -1,5 +1,6 @@
 import type { Database, Sql } from '../db/connect.ts'
 import { FleetError } from '../errors.ts'
+import { pass } from '../kernel/failpoint.ts'
 import { type ClaimedStep } from '../step/claim.sql.ts'
 import { lockClaim, settle, wasCompleted, type Report } from '../step/settle.sql.ts'
 
@@ -15,7 +16,7 @@ export interface StepTransaction {
 class RolledBack extends Error {}
 
 export function stepTransaction(
-  database: Database,
+  database: Pick<Database, 'begin'>,
   podId: string,
   step: ClaimedStep,
   limitMs: number,
@@ -33,8 +34,10 @@ export function stepTransaction(
         give(tx)
         const report = await wish
         if (!report) throw new RolledBack()
+        await pass('transaction.before_settle')
         const refused = await settle(tx, podId, [{ ...report, mayStand: true }], [])
         if (refused.length > 0) throw new RolledBack()
+        await pass('transaction.before_commit')
       }, limitMs)
       ended.catch(refuse)
     })
@@ -50,6 +53,7 @@ export function stepTransaction(
       finish(report)
       try {
         await ended
+        await pass('transaction.after_commit')
         return true
       } catch (error) {
         if (error instanceof RolledBack) return false

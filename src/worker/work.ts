@@ -1,5 +1,6 @@
 import type { Database } from '../db/connect.ts'
 import { isUnavailable, sqlState } from '../db/failure.ts'
+import { pass } from '../kernel/failpoint.ts'
 import type { Log } from '../kernel/log.ts'
 import {
   findSettledElsewhere,
@@ -24,7 +25,7 @@ import { createSlots } from './slots.ts'
 export interface WorkerOptions {
   database: Database
   /** For ctx.tx: each handler may hold a connection for as long as it runs. */
-  transactions: Database
+  transactions: Pick<Database, 'begin'>
   podId: string
   registry: Registry
   capacity: number
@@ -159,7 +160,11 @@ export function createWorker(options: WorkerOptions): PodWorker {
     asked += free
     let rows
     try {
+      const held = pass('exchange.before')
+      if (held) await held
       rows = await send(mail, free)
+      const met = pass('exchange.after')
+      if (met) await met
     } catch (error) {
       outbox.returned(mail)
       if (isLimitFreed) limitFreed = true

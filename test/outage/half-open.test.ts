@@ -4,10 +4,13 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { fileURLToPath } from 'node:url'
+import { z } from 'zod'
+import { defineStep } from '../../src/step/handler.ts'
 import { assertSound } from '../recovery/fleet.ts'
 import { atEnd } from '../support/cleanup.ts'
 import { testDatabase } from '../support/database.ts'
 import { get, post, submit } from '../support/http.ts'
+import { startTestPod } from '../support/pods.ts'
 import { startPodProcess } from '../support/processes.ts'
 import { startProxy } from '../support/proxy.ts'
 import { until } from '../support/until.ts'
@@ -19,6 +22,22 @@ const HANDLERS = fileURLToPath(new URL('./handlers', import.meta.url))
 // A busy machine must not make a pod look dead, and a silence is longer than this.
 const DEAD_AFTER_SECONDS = 2.5
 const PATIENT = { FLEET_Q_HEARTBEAT_SECONDS: '0.5', FLEET_Q_DEAD_AFTER_SECONDS: String(DEAD_AFTER_SECONDS) }
+
+/** Opened by the test; a second attempt finds it open. */
+const gates = new Map<string, () => void>()
+const gatedLedger = defineStep(
+  'gated-ledger',
+  { input: z.object({ writesTwice: z.boolean().default(false) }) },
+  async ({ writesTwice }, ctx) => {
+    const tx = await ctx.tx()
+    const write = () =>
+      tx`insert into public.ledger (step_id, attempt) values (${ctx.stepId}, ${ctx.attempt})`
+    await write()
+    if (ctx.attempt === 1) await new Promise<void>((resolve) => gates.set(ctx.stepId, resolve))
+    if (writesTwice) await write()
+    return {}
+  },
+)
 
 const endings = (body: Record<string, unknown>) =>
   (body['attempts'] as { ended: string | null }[]).map(({ ended }) => ended)
@@ -124,5 +143,44 @@ test('every connection of a fleet is half-open for longer than its threshold: no
   assert.deepEqual([...statuses], [{ status: 'live' }, { status: 'live' }])
   assert.equal(ended, 0)
   await post(leader.url, `/steps/${id}/cancel`)
+  await assertSound(alone.sql)
+})
+
+test("a handler's connection dies without a word: in a write, before its settle, before its first: seconds later it is tried again, and its neighbours never know", async () => {
+  const alone = await testDatabase()
+  await alone.sql`create table public.ledger (step_id text, attempt int)`
+  const network = await startProxy(alone.url)
+  const pod = await startTestPod(network.url, [gatedLedger], { FLEET_Q_MAX_PARALLELISM: '10' })
+  const step = (args: object) => submit(pod.url, { type: 'gated-ledger', args, retry: { base_ms: 10 } })
+  const statusOf = (id: string) => get(pod.url, `/status/${id}`).then((reply) => reply.body)
+  const transactions = (link: { name: string }) => link.name.startsWith('fleet-q transactions ')
+
+  const victims = [await step({}), await step({ writesTwice: true })]
+  for (const id of victims) await until('it to have written', () => gates.get(id))
+  network.blackhole('both', transactions)
+  const neighbour = await step({})
+  await until('the neighbour to have written', () => gates.get(neighbour))
+  for (const id of victims) gates.get(id)?.()
+  for (const id of victims)
+    await until('its second attempt', async () => (await statusOf(id))['status'] === 'completed')
+  gates.get(neighbour)?.()
+  await until('it to complete', async () => (await statusOf(neighbour))['status'] === 'completed')
+  // All of them rest now, and die in their sleep: the next handler takes one, and does not learn of it.
+  network.blackhole('both', transactions)
+  const last = await step({})
+  const open = await until('it to have written', () => gates.get(last))
+  open()
+  await until('it to complete', async () => (await statusOf(last))['status'] === 'completed')
+
+  const rows = await alone.sql<{ step_id: string; attempt: number }[]>`select * from public.ledger`
+  assert.deepEqual(
+    rows.map(({ step_id, attempt }) => `${step_id} ${attempt}`).toSorted(),
+    [
+      ...victims.map((id) => `${id} 2`),
+      ...victims.slice(1).map((id) => `${id} 2`),
+      `${neighbour} 1`,
+      `${last} 1`,
+    ].toSorted(),
+  )
   await assertSound(alone.sql)
 })

@@ -23,7 +23,7 @@ const STEPS_PER_KILL = 60
 const written = async (sql: postgres.Sql, pod: { id: string }): Promise<number> => {
   const [row] = await sql<{ n: number }[]>`
     select count(*)::int as n from pg_stat_activity
-    where datname = current_database() and application_name = ${`fleet-q transactions ${pod.id}`}
+    where datname = current_database() and application_name like ${`fleet-q transactions % ${pod.id}`}
       and state = 'idle in transaction' and query like '%public.ledger%'`
   return row?.n ?? 0
 }

@@ -11,9 +11,11 @@ export async function call(
   path: string,
   body?: unknown,
   headers: Record<string, string> = {},
+  limitMs?: number,
 ): Promise<Reply> {
   const response = await fetch(`${url}${path}`, {
     method,
+    ...(limitMs === undefined ? {} : { signal: AbortSignal.timeout(limitMs) }),
     headers: { ...(body === undefined ? {} : { 'content-type': 'application/json' }), ...headers },
     ...(body === undefined ? {} : { body: typeof body === 'string' ? body : JSON.stringify(body) }),
   })

@@ -8,6 +8,8 @@ import { until } from './until.ts'
 /** A server of one test file, to be stopped and killed while pods work on it. */
 export interface OwnPostgres {
   readonly url: string
+  readonly dataDir: string
+  isUp(): boolean
   /** fast: clients are sent away. immediate: no goodbye, recovery at the next start. kill: not even that. */
   stop(how: 'fast' | 'immediate' | 'kill'): Promise<void>
   /** On the same port as before, as a restarted server is. */
@@ -24,12 +26,15 @@ const SETTINGS = {
   shared_preload_libraries: '',
 }
 
-export async function startOwnPostgres(): Promise<OwnPostgres> {
-  const dataDir = mkdtempSync(join(tmpdir(), 'fleet-q-outage-'))
+export async function startOwnPostgres(
+  options: { dataDir?: string; settings?: Record<string, string> } = {},
+): Promise<OwnPostgres> {
+  const dataDir = options.dataDir ?? mkdtempSync(join(tmpdir(), 'fleet-q-outage-'))
   // As root the server runs as somebody else, who has to get here.
   chmodSync(dataDir, 0o755)
   const prefer = process.env['TEST_POSTGRES'] === 'npm' ? 'npm' : 'system'
-  const start = () => startLocalPostgres({ dataDir, prefer, settings: SETTINGS })
+  const settings = { ...SETTINGS, ...options.settings }
+  const start = () => startLocalPostgres({ dataDir, prefer, settings })
   const { url } = await start()
   const pidFile = join(dataDir, 'pg', 'postmaster.pid')
 
@@ -41,10 +46,12 @@ export async function startOwnPostgres(): Promise<OwnPostgres> {
 
   atEnd(async () => {
     if (existsSync(pidFile)) await stop('immediate').catch(() => {})
-    rmSync(dataDir, { recursive: true, force: true })
+    if (!options.dataDir) rmSync(dataDir, { recursive: true, force: true })
   })
   return {
     url,
+    dataDir,
+    isUp: () => existsSync(pidFile) && isAlive(Number(readFileSync(pidFile, 'utf8').split('\n')[0])),
     stop,
     async start() {
       const again = await start()

@@ -36,9 +36,9 @@ const running = new Set<ChildProcess>()
 export async function startPodProcess(
   databaseUrl: string,
   env: Record<string, string> = {},
-  options: { limitMs?: number } = {},
+  options: { limitMs?: number; nodeArgs?: string[] } = {},
 ): Promise<PodProcess> {
-  const child = spawn(process.execPath, ['--import', 'tsx', MAIN], {
+  const child = spawn(process.execPath, ['--import', 'tsx', ...(options.nodeArgs ?? []), MAIN], {
     stdio: ['ignore', 'pipe', 'pipe'],
     env: {
       PATH: process.env['PATH'],

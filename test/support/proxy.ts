@@ -19,11 +19,14 @@ export interface DatabaseProxy {
   pass(): void
   /** Each chunk takes so long, each way. */
   delay(ms: number): void
+  /** A few bytes come at a time, so long apart: those of a connection stay in their order. */
+  drip(ms: number): void
   /**
    * Drops all bytes, without a word to either end: half-open. Connections that live now stay dead for ever, as
-   * after a firewall has forgotten them; new ones are accepted and hear nothing until `pass`.
+   * after a firewall has forgotten them; new ones are accepted and hear nothing until `pass`. With `which`, only those
+   * of this kind, as far as they live now.
    */
-  blackhole(way?: 'both' | 'to server' | 'to client'): void
+  blackhole(way?: 'both' | 'to server' | 'to client', which?: (link: Link) => boolean): void
   /** Nobody listens any more: new connections are refused until `pass`; those that live go on. */
   refuse(): Promise<void>
   /** Resets (RST) the connections that live now: all, or those of this kind. */
@@ -45,6 +48,8 @@ export const saysCommitted = (answer: Buffer): boolean => answer.includes('C\0\0
 export const saysDone = (answer: Buffer): boolean =>
   /C\0\0\0.(SELECT|INSERT|UPDATE|DELETE)/s.test(answer.toString('latin1'))
 
+const DRIP_BYTES = 64
+
 interface Pair extends Link {
   name: string
   statement: string
@@ -57,6 +62,7 @@ export async function startProxy(databaseUrl: string): Promise<DatabaseProxy> {
   const target = new URL(databaseUrl)
   const pairs = new Set<Pair>()
   let delayMs = 0
+  let dripMs = 0
   let hole = { toServer: false, toClient: false }
   let swallow: { fits: (answer: Buffer, link: Link) => boolean; done: () => void } | undefined
 
@@ -65,10 +71,12 @@ export async function startProxy(databaseUrl: string): Promise<DatabaseProxy> {
     const pair: Pair = { name: '', statement: '', client, server: upstream, dead: { ...hole } }
     const follow = statementReader()
     pairs.add(pair)
+    const toServer = line(upstream)
+    const toClient = line(client)
     client.on('data', (chunk: Buffer) => {
       if (pair.name === '') pair.name = nameIn(chunk)
       else pair.statement = follow(chunk) ?? pair.statement
-      if (!pair.dead.toServer) later(() => upstream.write(chunk))
+      if (!pair.dead.toServer) toServer(chunk)
     })
     upstream.on('data', (chunk: Buffer) => {
       if (pair.dead.toClient) return
@@ -78,7 +86,7 @@ export async function startProxy(databaseUrl: string): Promise<DatabaseProxy> {
         drop(pair, 'reset')
         return done()
       }
-      later(() => client.write(chunk))
+      toClient(chunk)
     })
     // A half-open connection: what one end does, the other never hears.
     client.on('end', () => pair.dead.toServer || later(() => upstream.end()))
@@ -97,6 +105,25 @@ export async function startProxy(databaseUrl: string): Promise<DatabaseProxy> {
   function later(send: () => void) {
     if (delayMs === 0) send()
     else setTimeout(send, delayMs)
+  }
+
+  /** One way of a connection: what drips keeps its place before what came after it. */
+  function line(to: Socket): (chunk: Buffer) => void {
+    let queue: Promise<void> | undefined
+    const drip = async (chunk: Buffer) => {
+      for (let at = 0; at < chunk.length && !to.destroyed; at += DRIP_BYTES) {
+        to.write(chunk.subarray(at, at + DRIP_BYTES))
+        if (dripMs > 0) await new Promise((resolve) => setTimeout(resolve, dripMs))
+      }
+    }
+    return (chunk) => {
+      if (dripMs === 0 && !queue) return later(() => to.write(chunk))
+      const mine = (queue ?? Promise.resolve()).then(() => drip(chunk))
+      queue = mine
+      void mine.then(() => {
+        if (queue === mine) queue = undefined
+      })
+    }
   }
 
   function drop(pair: Pair, how: 'reset' | 'cut') {
@@ -126,6 +153,7 @@ export async function startProxy(databaseUrl: string): Promise<DatabaseProxy> {
     },
     pass() {
       delayMs = 0
+      dripMs = 0
       hole = { toServer: false, toClient: false }
       // The ends of what died find out when they next try, from our side as from a router that forgot them.
       for (const pair of pairs) if (pair.dead.toServer || pair.dead.toClient) pair.server.destroy()
@@ -134,13 +162,18 @@ export async function startProxy(databaseUrl: string): Promise<DatabaseProxy> {
     delay(ms) {
       delayMs = ms
     },
-    blackhole(way = 'both') {
-      hole = { toServer: way !== 'to client', toClient: way !== 'to server' }
+    drip(ms) {
+      dripMs = ms
+    },
+    blackhole(way = 'both', which) {
+      const now = { toServer: way !== 'to client', toClient: way !== 'to server' }
+      if (!which) hole = now
       for (const pair of pairs)
-        pair.dead = {
-          toServer: pair.dead.toServer || hole.toServer,
-          toClient: pair.dead.toClient || hole.toClient,
-        }
+        if (!which || which(pair))
+          pair.dead = {
+            toServer: pair.dead.toServer || now.toServer,
+            toClient: pair.dead.toClient || now.toClient,
+          }
     },
     refuse: () =>
       new Promise((resolve) => {

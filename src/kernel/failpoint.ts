@@ -1,0 +1,54 @@
+/**
+ * Places at which a crash is interesting. Nothing ever happens there, unless a test has put something in its way: no
+ * setting, no request and no entry of the package reaches `arm` (test/tidy.test.ts holds us to it).
+ */
+export const PLACES = [
+  /** An exchange or settle is about to be sent: handlers have ended, nothing is handed in. */
+  'exchange.before',
+  /** Its answer is here: settled and claimed on the server, unknown to the pod. */
+  'exchange.after',
+  /** The handler's own transaction is about to settle, has settled and is about to commit, has committed. */
+  'transaction.before_settle',
+  'transaction.before_commit',
+  'transaction.after_commit',
+  'submit.before',
+  'submit.after',
+  'beat.before',
+  'beat.after',
+  /** Somebody was declared dead, and nothing of his is put back. */
+  'recovery.declared',
+  /** Inside the transaction: claim rows are deleted, steps not yet put back. */
+  'recovery.between',
+  'recovery.before_commit',
+  'recovery.after_commit',
+  'due.before',
+  'due.after',
+  'call.before',
+  'call.after',
+  'cancel.before',
+  'cancel.after',
+  /** Inside the transaction: outcomes are put aside, steps not yet in their lanes. */
+  'redrive.between',
+  'redrive.before_commit',
+  'retention.before',
+  'retention.after',
+  /** Inside the transaction of a migration, and between two of them. */
+  'migration.before_commit',
+  'migration.after_commit',
+  'goodbye.before',
+  'goodbye.after',
+] as const
+
+export type Place = (typeof PLACES)[number]
+
+/** Answers nothing, or what to wait for; may throw. */
+type Act = (place: Place) => Promise<void> | undefined
+
+let act: Act | undefined
+
+export function arm(what: Act): void {
+  act = what
+}
+
+/** A pod comes past. On a hot path only wait where there is something to wait for: a turn of the loop costs. */
+export const pass = (place: Place): Promise<void> | undefined => act?.(place)

@@ -1,0 +1,152 @@
+import { join } from 'node:path'
+import { until } from '../support/until.ts'
+import { checkAll, loadHistory, measureRecovery, type Verdict } from './check/check.ts'
+import { GAPS } from './check/invariants.ts'
+import { createClient } from './client.ts'
+import { DEAD_AFTER_SECONDS, type End } from './keep-pod.ts'
+import { unleash } from './nemesis.ts'
+import type { Plan } from './plan.ts'
+import { countFaults, type Report } from './report.ts'
+import { makeWorld, type World } from './world.ts'
+
+/** After the last fault: three thresholds, and time to work through what is left. */
+const QUIET_LIMIT_MS = 3 * DEAD_AFTER_SECONDS * 1000 + 180_000
+
+/** One run, from the empty server to the verdict. */
+export async function runPlan(plan: Plan, folder: string, say: (line: string) => void): Promise<Report> {
+  const startedAt = new Date()
+  const world = await makeWorld({ folder, pods: plan.pods, say })
+  const client = createClient(world, plan, join(folder, 'history.jsonl'))
+  const told = setInterval(() => say(`${client.accepted} of ${plan.steps} steps accepted`), 10_000)
+  const [happened] = await Promise.all([unleash(world, plan.faults), client.run()])
+  clearInterval(told)
+  say('the faults are over; waiting for what is left')
+  const quietAt = performance.now()
+  const live = await until('every step to end', () => isDone(world), QUIET_LIMIT_MS).then(
+    () => true,
+    () => false,
+  )
+  if (!live) await tellWhatIsLeft(world)
+  const quietMs = Math.round(performance.now() - quietAt)
+  const counts = live ? await compareCounts(world) : []
+  await stopPods(world)
+  say('checking')
+  for (const { beganAt, endedAt } of happened.filter((each) => each.isOutage))
+    await world.sql`insert into chaos.outages (began_at, ended_at) values (${beganAt}, ${endedAt})`
+  await loadHistory(world.sql, client.told, world.effects)
+  const verdicts = await checkAll(world.sql)
+  const recovery = await measureRecovery(world.sql)
+  verdicts.push(
+    ours(
+      'I18',
+      'what a killed pod held is claimed again within two thresholds, in 99 of 100 cases',
+      recovery.steps > 0 && recovery.p99Ms > 2000 * DEAD_AFTER_SECONDS
+        ? [`p99 ${recovery.p99Ms} ms over ${recovery.steps} steps; the worst were held by ${recovery.worst}`]
+        : [],
+    ),
+    ours('I19', 'no answer is a failure, but 503 while the database is away', client.strange.slice(0, 3)),
+    ours('I20', 'what pods say of the queue is what SQL counts', counts),
+    ours(
+      'E1',
+      'no pod ends by itself',
+      world.slots
+        .flatMap((slot) => slot.ends)
+        .flatMap(strangeEnd)
+        .slice(0, 3),
+    ),
+  )
+  const [totals] = await world.sql<Report['totals'][]>`
+    select (select count(*)::int from fleet_q.steps) as steps,
+      (select count(*)::int from chaos.audit where what = 'settled') as settled,
+      (select count(*)::int from fleet_q.attempts where ended = 'pod_died') as died_under,
+      (select coalesce(sum(refused), 0)::int from fleet_q.pods) as refused,
+      (select count(*)::int from fleet_q.dead_letters where reason = 'poison') as poison,
+      (select count(*)::int from fleet_q.pods) as pods,
+      (select count(*)::int from fleet_q.leader_terms) as terms`
+  return {
+    seed: plan.seed,
+    startedAt: startedAt.toISOString(),
+    seconds: Math.round((Date.now() - startedAt.getTime()) / 1000),
+    accepted: client.accepted,
+    faults: countFaults(happened),
+    happened,
+    quietMs,
+    verdicts,
+    gaps: GAPS,
+    recovery,
+    totals: totals ?? { steps: 0, settled: 0, died_under: 0, refused: 0, poison: 0, pods: 0, terms: 0 },
+    broken: verdicts.filter((verdict) => verdict.witnesses.length > 0).length,
+  }
+}
+
+const ours = (id: string, says: string, witnesses: string[]): Verdict => ({ id, says, witnesses, ms: 0 })
+
+async function isDone({ sql }: World): Promise<boolean> {
+  const [row] = await sql<{ open: boolean }[]>`
+    select exists (select from fleet_q.claims)
+      or exists (select from fleet_q.later where not exists (
+        select from fleet_q.outcomes where outcomes.step_id = later.step_id))
+      or exists (select from fleet_q.ready where not exists (
+        select from fleet_q.outcomes where outcomes.step_id = ready.step_id)) as open`.catch(() => [])
+  return row !== undefined && !row.open
+}
+
+/** While the pods are still there to be asked. */
+async function tellWhatIsLeft(world: World) {
+  const rows = await world.sql<{ line: string }[]>`
+    select format('claim %s of %s (%s, beat %s ago), taken %s ago: %s steps, %s of them open, for example %s of type %s',
+      claims.id, pods.public_id, pods.status, clock_timestamp() - pods.beat_at, clock_timestamp() - taken_at,
+      cardinality(step_ids), count(*) filter (where left_over.step_id is not null), min(left_over.step_id), min(lanes.type)) as line
+    from fleet_q.claims join fleet_q.pods on pods.id = claims.pod_id
+    left join lateral (
+      select held.step_id from unnest(claims.step_ids) as held (step_id)
+      where not exists (select from fleet_q.outcomes where outcomes.step_id = held.step_id)
+        and not exists (
+          select from fleet_q.attempts where attempts.step_id = held.step_id and attempts.claim_id = claims.id)
+    ) as left_over on true
+    left join fleet_q.steps on steps.id = left_over.step_id left join fleet_q.lanes on lanes.id = steps.lane_id
+    group by claims.id, pods.id
+    union all select format('%s in ready', count(*)) from fleet_q.ready having count(*) > 0
+    union all select format('%s in later', count(*)) from fleet_q.later having count(*) > 0`
+  for (const { line } of rows) world.say(`left: ${line}`)
+}
+
+/** Counts above this are estimates, and say so. */
+const EXACT_UP_TO = 100_000
+
+/** The first that is asked answers for all: they look in the same tables. */
+async function compareCounts(world: World): Promise<string[]> {
+  const slot = world.podBy(0)
+  if (!slot?.pod) return ['no pod is up']
+  const page = await (await fetch(`${slot.pod.url}/metrics`)).text()
+  const rows = await world.sql<{ status: string; n: number }[]>`
+    select status, count(*)::int as n from fleet_q.outcomes group by status`
+  const counted = new Map(rows.map(({ status, n }) => [`fleet_q_steps_settled{status="${status}"}`, n]))
+  const told = page
+    .split('\n')
+    .filter((line) => line.startsWith('fleet_q_steps_'))
+    .map((line): [string, number] => [
+      line.slice(0, line.lastIndexOf(' ')),
+      Number(line.slice(line.lastIndexOf(' '))),
+    ])
+  return told.flatMap(([name, value]) => {
+    const truth = counted.get(name) ?? 0
+    const wrong = truth > EXACT_UP_TO ? Math.abs(value - truth) > truth / 5 : value !== truth
+    return wrong ? [`${name} is ${value}, and SQL counts ${truth}`] : []
+  })
+}
+
+async function stopPods(world: World) {
+  for (const slot of world.slots) slot.close()
+  const pods = world.slots.flatMap((slot) => slot.pod ?? [])
+  for (const pod of pods) pod.signal('SIGTERM')
+  await Promise.all(pods.map((pod) => pod.exited))
+}
+
+/** Asked to, killed, ended by its own heart, declared dead, out of memory: everything else is a fault of ours. */
+function strangeEnd({ podId, code, signal, lastWords }: End): string[] {
+  if (signal === 'SIGKILL' || code === 0) return []
+  if (code === 1 && lastWords.includes('declared dead')) return []
+  if (signal === 'SIGABRT' && lastWords.includes('heap out of memory')) return []
+  return [`${podId} ended with ${code ?? signal}: ${lastWords.slice(-600)}`]
+}

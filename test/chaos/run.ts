@@ -1,0 +1,69 @@
+import { spawnSync } from 'node:child_process'
+import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { endNow } from '../support/cleanup.ts'
+import { HELP, readArguments } from './arguments.ts'
+import { KINDS, type Kind } from './faults/kinds.ts'
+import { makePlan, type Plan } from './plan.ts'
+import { inWords, type Report } from './report.ts'
+import { runPlan } from './run-plan.ts'
+import { shrink } from './shrink.ts'
+
+/** npm run test:chaos: see arguments.ts. */
+
+const wish = readArguments(process.argv.slice(2))
+if (!wish) {
+  process.stdout.write(HELP)
+  process.exit(0)
+}
+
+/** Faults that this machine cannot make: said, not skipped in silence. */
+function impossible(): Kind[] {
+  const without: Kind[] = []
+  if (process.platform !== 'linux' || process.getuid?.() !== 0) without.push('disk full')
+  if (
+    spawnSync('pgbouncer', ['--version']).status !== 0 &&
+    spawnSync('/usr/sbin/pgbouncer', ['--version']).status !== 0
+  )
+    without.push('kill PgBouncer')
+  return without
+}
+
+const without = impossible()
+const plan: Plan = wish.replay
+  ? (JSON.parse(readFileSync(wish.replay, 'utf8')) as Plan)
+  : makePlan({ ...wish, without })
+const folder = join(
+  import.meta.dirname,
+  '../../.cache/chaos',
+  wish.shrink ? `${plan.seed}-shrink` : String(plan.seed),
+)
+rmSync(folder, { recursive: true, force: true })
+mkdirSync(folder, { recursive: true })
+const planFile = join(folder, 'plan.json')
+writeFileSync(planFile, `${JSON.stringify(plan, null, 2)}\n`)
+
+const startedAt = performance.now()
+const say = (line: string) =>
+  process.stdout.write(`${((performance.now() - startedAt) / 1000).toFixed(1).padStart(7)} s  ${line}\n`)
+
+say(
+  `seed ${plan.seed}: ${plan.steps} steps, ${plan.faults.length} faults, ${plan.pods} pods; plan in ${planFile}`,
+)
+for (const kind of without) say(`not looked at on this machine: ${kind} (${KINDS[kind].about})`)
+
+if (wish.shrink) {
+  const small = shrink(plan, folder, say)
+  say(`smallest plan that fails: ${small.faults.length} of ${plan.faults.length} faults`)
+  process.exit(1)
+}
+
+let report: Report
+try {
+  report = await runPlan(plan, folder, say)
+} finally {
+  await endNow()
+}
+writeFileSync(join(folder, 'report.json'), `${JSON.stringify(report, null, 2)}\n`)
+process.stdout.write(inWords(report))
+process.exit(report.broken > 0 ? 1 : 0)
