@@ -23,6 +23,8 @@ export interface End {
   podId: string
   code: number | null
   signal: NodeJS.Signals | null
+  /** It said that it had been declared dead. */
+  isFenced: boolean
   /** What it said at last. */
   lastWords: string
 }
@@ -93,7 +95,13 @@ export async function keepPod(options: {
     slot.pod = undefined
     slot.frozen = false
     writeFileSync(join(options.folder, `${pod.id}.log`), pod.output())
-    slot.ends.push({ podId: pod.id, code, signal, lastWords: lastWords(pod.output()) })
+    slot.ends.push({
+      podId: pod.id,
+      code,
+      signal,
+      isFenced: pod.output().includes('declared dead'),
+      lastWords: lastWords(pod.output()),
+    })
   }
 
   void (async () => {

@@ -22,6 +22,7 @@ const through =
       end() {
         for (const slot of slots) slot.network.pass()
       },
+      isOutage: slots.length > 1,
     }
   }
 
