@@ -12,17 +12,18 @@ import { createTemplate } from './support/template.ts'
  */
 
 /** Suites with scripts of their own: they need tools or minutes that `npm test` must not ask for. */
-const APART = ['test/support', 'test/chaos', 'test/soak']
+const APART = ['test/support', 'test/chaos', 'test/interleaving']
+
+const words = process.argv.slice(2).filter((arg) => !arg.startsWith('-'))
 
 function testFiles(folder: string): string[] {
   return readdirSync(folder, { withFileTypes: true }).flatMap((entry) => {
     const path = join(folder, entry.name)
-    if (entry.isDirectory()) return APART.includes(path) ? [] : testFiles(path)
+    if (entry.isDirectory()) return APART.includes(path) && !words.includes(path) ? [] : testFiles(path)
     return entry.name.endsWith('.test.ts') ? [path] : []
   })
 }
 
-const words = process.argv.slice(2).filter((arg) => !arg.startsWith('-'))
 const files = testFiles('test')
   .filter((file) => words.length === 0 || words.some((word) => file.includes(word)))
   .toSorted()

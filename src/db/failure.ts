@@ -14,8 +14,16 @@ const UNAVAILABLE =
 export const isUnavailable = (error: unknown): boolean => {
   if (error instanceof FleetError) return error.code === 'database_unavailable'
   if (error instanceof AggregateError) return error.errors.some(isUnavailable)
-  return UNAVAILABLE.test(sqlState(error) ?? '')
+  return UNAVAILABLE.test(sqlState(error) ?? '') || isBroken(error)
 }
+
+/**
+ * The server had trouble of its own, and ended the session: on a full disk it cannot even begin one ("could not write
+ * init file", XX000). Nothing is wrong with what it was asked.
+ */
+const isBroken = (error: unknown): boolean =>
+  /^(XX|58)/.test(sqlState(error) ?? '') &&
+  ['FATAL', 'PANIC'].includes(String((error as { severity?: unknown }).severity))
 
 /**
  * PgBouncer's word for settings in the start-up message, which it does not pass on. It comes under the code of what

@@ -117,7 +117,8 @@ async function begin(database: Database, podId: string, term: string, forced: bo
   )
 }
 
-const recoverBatch = (database: Database, term: string, spreadMs: number) =>
+/** One transaction: claims of the dead go, and what they held is put back. Also by two leaders at once. */
+export const recoverBatch = (database: Database, term: string, spreadMs: number) =>
   repeatOnConflict(() =>
     database.begin(async (tx) => {
       const claims = await takeOrphanClaims(tx, term, CLAIMS_PER_BATCH)

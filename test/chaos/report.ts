@@ -41,7 +41,7 @@ export function inWords(report: Report): string {
     `${report.accepted} steps accepted, ${totals.settled} outcomes; ${done} faults in ${report.seconds} s (seed ${report.seed})`,
     `${totals.pods} pods lived, ${totals.terms} terms; ${totals.died_under} attempts died with their pods, ${totals.refused} late answers were refused, ${totals.poison} steps were poison`,
     recovery.steps > 0
-      ? `claimed again after a kill: p50 ${seconds(recovery.p50Ms)}, p99 ${seconds(recovery.p99Ms)}, worst ${seconds(recovery.maxMs)}, over ${recovery.steps} steps`
+      ? `claimed again after a kill: p50 ${seconds(recovery.p50Ms)}, p99 ${seconds(recovery.p99Ms)}, worst ${seconds(recovery.maxMs)}, over ${recovery.steps} steps of ${recovery.kills} pods`
       : 'no killed pod held anything',
     `quiet ${seconds(report.quietMs)} after the last fault`,
     '',

@@ -214,6 +214,10 @@ test('D6: failures of Postgres fall into classes: not now, try the transaction a
     }
   }
   const refused = (state: string) => ({ state, now: true, code: 'database_error' })
+  // What a server says that has no room on its disk, to whoever connects: no test can fill that of everybody.
+  const noRoom = Object.assign(new Error('could not write init file'), { severity: 'FATAL', code: 'XX000' })
+  assert.equal(isUnavailable(noRoom), true)
+  assert.equal(isUnavailable(Object.assign(noRoom, { severity: 'ERROR' })), false)
   const away = (state: string) => ({ state, now: false, code: 'database_unavailable' })
 
   assert.deepEqual(

@@ -61,6 +61,7 @@ export async function checkAll(sql: postgres.Sql): Promise<Verdict[]> {
 }
 
 export interface Recovery {
+  kills: number
   steps: number
   p50Ms: number
   p99Ms: number
@@ -75,6 +76,7 @@ export async function measureRecovery(sql: postgres.Sql): Promise<Recovery> {
   const last = rows.at(-1)
   const at = (share: number) => Math.round(ms[Math.min(ms.length - 1, Math.floor(ms.length * share))] ?? 0)
   return {
+    kills: new Set(rows.map((row) => row.pod)).size,
     steps: ms.length,
     p50Ms: at(0.5),
     p99Ms: at(0.99),

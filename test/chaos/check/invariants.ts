@@ -101,19 +101,19 @@ export const INVARIANTS: Invariant[] = [
       with burnt as (
         select step_id, count(*) filter (where ended not in ('released', 'snoozed')) as n,
           count(*) filter (where ended = 'pod_died') as crashes
-        from fleet_q.attempts group by step_id
+        from fleet_q.attempts
+        where ended_at > coalesce(
+          (select max(at) from fleet_q.redrives where redrives.step_id = attempts.step_id), '-infinity')
+        group by step_id
       )
       select format('step %s was settled in attempt %s after %s that counted', step_id, attempt, coalesce(n, 0)) as witness
       from fleet_q.outcomes left join burnt using (step_id)
       where claim_id is not null and attempt <> coalesce(n, 0) + 1
-        and not exists (select from fleet_q.redrives where redrives.step_id = outcomes.step_id)
       union all
       select format('step %s may be tried %s times and was tried %s times', step_id, max_retries + 1, attempt)
       from fleet_q.outcomes join fleet_q.steps on steps.id = step_id where attempt > max_retries + 1
-        and not exists (select from fleet_q.redrives where redrives.step_id = outcomes.step_id)
       union all
       select format('step %s has killed %s pods', step_id, crashes) from burnt where crashes > 3
-        and not exists (select from fleet_q.redrives where redrives.step_id = burnt.step_id)
       union all
       select format('the sink was asked for attempt %s of %s, which was never claimed', effects.attempt, effects.step_id)
       from chaos.effects
