@@ -77,6 +77,11 @@ export const BUGS: Bug[] = [
     file: 'src/worker/work.ts',
     from: '    pollTimer = setTimeout(ring, ms)\n    pollTimer.unref()',
     to: '    void ms',
+    also: {
+      file: 'src/fleet/start-pod.ts',
+      from: 'if (mayHaveWork(beat.last_position, beat) || beat.paused) worker.ring()',
+      to: 'mayHaveWork(beat.last_position, beat)',
+    },
     layers: ['db/pgbouncer', 'step/', 'door/'],
   },
   {
