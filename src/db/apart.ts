@@ -16,17 +16,19 @@ export interface ApartOptions extends Omit<DatabaseOptions, 'max' | 'statements'
 export function connectApart({ asked, nameOf, ...options }: ApartOptions): Pick<Database, 'begin' | 'close'> {
   const idle: { database: Database; ownName: string }[] = []
   const all: Database[] = []
+  let closed = false
 
   function open() {
     const ownName = nameOf(all.length + 1)
     const database = connect({ ...options, name: ownName, max: 1, statements: 'theirs' })
     all.push(database)
+    if (closed) void database.close()
     return { database, ownName }
   }
 
   async function beginOn<T>(work: (tx: Sql) => Promise<T>, limitMs?: number): Promise<T> {
     const mine = idle.pop() ?? open()
-    const watch = watchAnswers(() => isAtWork(asked, mine.ownName))
+    const watch = watchAnswers(() => isAtWork(asked, mine.ownName, options.pooler))
     try {
       return await mine.database.begin(work, limitMs, watch)
     } finally {
@@ -51,14 +53,18 @@ export function connectApart({ asked, nameOf, ...options }: ApartOptions): Pick<
       }
     },
     async close() {
+      closed = true
       await Promise.all(all.map((database) => database.close()))
     },
   }
 }
 
-const isAtWork = (asked: Database, name: string): Promise<boolean> =>
-  asked.run(async (sql) => {
-    const rows = await sql`/* db.at_work */
-      select from pg_stat_activity where application_name = ${name} and state = 'active' limit 1`
-    return rows.length > 0
-  })
+async function isAtWork(asked: Database, name: string, pooler: boolean): Promise<boolean> {
+  const sessions = await asked.run(
+    (sql) => sql<{ state: string | null }[]>`/* db.at_work */
+      select state from pg_stat_activity where application_name = ${name} limit 10`,
+  )
+  // A pooler need not hand our name on: then nothing is known. It tells its clients when a server has gone.
+  if (sessions.length === 0) return pooler
+  return sessions.some(({ state }) => state === 'active')
+}
