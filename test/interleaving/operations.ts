@@ -177,6 +177,12 @@ export const OPERATIONS: Operation[] = [
       ),
   },
   {
+    // The claim stands on, for its other step: whoever waits for its row finds it as it was.
+    name: 'settle one of two',
+    act: (database, scene) =>
+      database.run((sql) => settle(sql, scene.victim, [retriedReport(scene.claim, '4')], [])),
+  },
+  {
     name: 'heartbeat',
     act: (database, scene) =>
       database.run((sql) => beatHeart(sql, { id: scene.victim, heartbeatMs: 5000, running: 2, stuck: 0 })),

@@ -49,7 +49,7 @@ export const BUGS: Bug[] = [
       from: 'where claims.pod_id = ended.id limit ${limit} for update skip locked',
       to: 'where claims.pod_id = ended.id limit ${limit} for update',
     },
-    layers: ['race/', 'test/interleaving', 'recovery/two-leaders'],
+    layers: ['test/interleaving'],
   },
   {
     what: 'a heartbeat revives a pod that was declared dead',
@@ -82,7 +82,7 @@ export const BUGS: Bug[] = [
       from: 'if (mayHaveWork(beat.last_position, beat) || beat.paused) worker.ring()',
       to: 'mayHaveWork(beat.last_position, beat)',
     },
-    layers: ['db/pgbouncer', 'step/', 'door/'],
+    layers: ['sql/from-sql', 'pod/', 'outage/', 'recovery/'],
   },
   {
     what: 'a submit is answered before it is committed',
