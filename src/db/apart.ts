@@ -1,8 +1,7 @@
 import { connect, type Database, type DatabaseOptions, type Sql } from './connect.ts'
 import { isUnavailable } from './failure.ts'
-import { watchAnswers } from './watch-answers.ts'
 
-export interface ApartOptions extends Omit<DatabaseOptions, 'max' | 'statements' | 'name'> {
+export interface ApartOptions extends Omit<DatabaseOptions, 'max' | 'statements' | 'name' | 'isAtWork'> {
   /** Each has its own. */
   nameOf(n: number): string
   /** Another way to the database: asks what became of a connection that says nothing. */
@@ -14,25 +13,24 @@ export interface ApartOptions extends Omit<DatabaseOptions, 'max' | 'statements'
  * must not take those of other handlers along.
  */
 export function connectApart({ asked, nameOf, ...options }: ApartOptions): Pick<Database, 'begin' | 'close'> {
-  const idle: { database: Database; ownName: string }[] = []
+  const idle: Database[] = []
   const all: Database[] = []
   let closed = false
 
-  function open() {
-    const ownName = nameOf(all.length + 1)
-    const database = connect({ ...options, name: ownName, max: 1, statements: 'theirs' })
+  function open(): Database {
+    const name = nameOf(all.length + 1)
+    const isAtWork = () => isServing(asked, name, options.pooler)
+    const database = connect({ ...options, name, max: 1, statements: 'theirs', isAtWork })
     all.push(database)
     if (closed) void database.close()
-    return { database, ownName }
+    return database
   }
 
   async function beginOn<T>(work: (tx: Sql) => Promise<T>, limitMs?: number): Promise<T> {
     const mine = idle.pop() ?? open()
-    const watch = watchAnswers(() => isAtWork(asked, mine.ownName, options.pooler))
     try {
-      return await mine.database.begin(work, limitMs, watch)
+      return await mine.begin(work, limitMs)
     } finally {
-      watch.end()
       idle.push(mine)
     }
   }
@@ -59,7 +57,7 @@ export function connectApart({ asked, nameOf, ...options }: ApartOptions): Pick<
   }
 }
 
-async function isAtWork(asked: Database, name: string, pooler: boolean): Promise<boolean> {
+async function isServing(asked: Database, name: string, pooler: boolean): Promise<boolean> {
   const sessions = await asked.run(
     (sql) => sql<{ state: string | null }[]>`/* db.at_work */
       select state from pg_stat_activity where application_name = ${name} limit 10`,

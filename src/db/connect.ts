@@ -3,7 +3,7 @@ import { FleetError } from '../errors.ts'
 import { teachArrays } from './arrays.ts'
 import { breaksConnections, isUnavailable, refusesSettings, sqlState } from './failure.ts'
 import { transact, type Sql } from './transaction.ts'
-import type { AnswerWatch } from './watch-answers.ts'
+import { watchAnswers, type AnswerWatch } from './watch-answers.ts'
 
 export type { Sql } from './transaction.ts'
 
@@ -18,14 +18,16 @@ export interface DatabaseOptions {
   deadlineMs: number
   /** Whose SQL runs here; ours if nothing is said. Where users' SQL runs, the settings of their server decide. */
   statements?: 'ours' | 'theirs'
+  /** Whether the server is at work for this connection: asked when a transaction waits for long, see watch-answers.ts. */
+  isAtWork?(): Promise<boolean>
   onDiscard?(reason: string): void
 }
 
 export interface Database {
   /** One statement, or several that need no transaction. */
   run<T>(work: (sql: Sql) => Promise<T>, deadlineMs?: number): Promise<T>
-  /** One transaction. With a watch, a connection that died without a word is given up. */
-  begin<T>(work: (tx: Sql) => Promise<T>, deadlineMs?: number, watch?: AnswerWatch): Promise<T>
+  /** One transaction. */
+  begin<T>(work: (tx: Sql) => Promise<T>, deadlineMs?: number): Promise<T>
   close(): Promise<void>
 }
 
@@ -110,18 +112,19 @@ export function connect(options: DatabaseOptions): Database {
 
   return {
     run: (work, limitMs = deadlineMs) => within(limitMs, work),
-    begin: (work, limitMs = deadlineMs, watch) =>
-      within(
-        limitMs,
-        (sql) =>
-          transact(sql, {
-            options: options.statements === 'theirs' ? '' : ISOLATION,
-            work,
-            closes: () => closes,
-            owed: watch?.owed,
-          }),
-        watch,
-      ),
+    async begin(work, limitMs = deadlineMs) {
+      const watch = options.isAtWork && watchAnswers(options.isAtWork)
+      const isolation = options.statements === 'theirs' ? '' : ISOLATION
+      try {
+        return await within(
+          limitMs,
+          (sql) => transact(sql, { options: isolation, work, closes: () => closes, owed: watch?.owed }),
+          watch,
+        )
+      } finally {
+        watch?.end()
+      }
+    },
     async close() {
       closed = true
       await pool.end({ timeout: 2 }).catch(() => {})

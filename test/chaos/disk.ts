@@ -23,9 +23,11 @@ export interface Disk {
 const SIZE = '6g'
 const CHUNK = Buffer.alloc(1024 * 1024)
 
+export const mayMount = () => process.platform === 'linux' && process.getuid?.() === 0
+
 /** Root may mount one in memory; undefined for everybody else. */
 export function makeDisk(): Disk | undefined {
-  if (process.platform !== 'linux' || process.getuid?.() !== 0) return undefined
+  if (!mayMount()) return undefined
   const folder = mkdtempSync(join(tmpdir(), 'fleet-q-chaos-'))
   if (spawnSync('mount', ['-t', 'tmpfs', '-o', `size=${SIZE}`, 'fleet-q-chaos', folder]).status !== 0) {
     rmSync(folder, { recursive: true })

@@ -8,7 +8,6 @@ import { atEnd } from '../support/cleanup.ts'
 export interface Slot {
   readonly n: number
   readonly network: DatabaseProxy
-  readonly pooler: boolean
   /** Undefined between the end of one and the start of the next. */
   pod: PodProcess | undefined
   frozen: boolean
@@ -53,7 +52,6 @@ export async function keepPod(options: {
   const slot: Slot = {
     n,
     network,
-    pooler,
     pod: undefined,
     frozen: false,
     extraEnv: {},

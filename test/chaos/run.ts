@@ -1,8 +1,9 @@
-import { spawnSync } from 'node:child_process'
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { endNow } from '../support/cleanup.ts'
+import { findPgBouncer } from '../support/pgbouncer.ts'
 import { HELP, readArguments } from './arguments.ts'
+import { mayMount } from './disk.ts'
 import { KINDS, type Kind } from './faults/kinds.ts'
 import { makePlan, type Plan } from './plan.ts'
 import { inWords, type Report } from './report.ts'
@@ -20,12 +21,8 @@ if (!wish) {
 /** Faults that this machine cannot make: said, not skipped in silence. */
 function impossible(): Kind[] {
   const without: Kind[] = []
-  if (process.platform !== 'linux' || process.getuid?.() !== 0) without.push('disk full')
-  if (
-    spawnSync('pgbouncer', ['--version']).status !== 0 &&
-    spawnSync('/usr/sbin/pgbouncer', ['--version']).status !== 0
-  )
-    without.push('kill PgBouncer')
+  if (!mayMount()) without.push('disk full')
+  if (!findPgBouncer()) without.push('kill PgBouncer')
   return without
 }
 

@@ -2,12 +2,10 @@ import { fork, type ChildProcess } from 'node:child_process'
 import { join } from 'node:path'
 import { readFileSync } from 'node:fs'
 import postgres from 'postgres'
-import { connect, type Database } from '../../src/db/connect.ts'
-import { migrate } from '../../src/db/migrate.ts'
 import { atEnd } from '../support/cleanup.ts'
 import { findPgBouncer, startPgBouncer, type PgBouncer } from '../support/pgbouncer.ts'
 import { startOwnPostgres, type OwnPostgres } from '../support/postgres.ts'
-import { withDatabase } from '../support/template.ts'
+import { createTemplate, withDatabase } from '../support/template.ts'
 import { until } from '../support/until.ts'
 import { makeDisk, type Disk } from './disk.ts'
 import { keepPod, type Slot } from './keep-pod.ts'
@@ -30,8 +28,6 @@ export interface World {
   say(line: string): void
 }
 
-const NAME = 'chaos'
-
 export async function makeWorld(options: {
   folder: string
   pods: number
@@ -43,13 +39,9 @@ export async function makeWorld(options: {
     ...(disk ? { dataDir: disk.folder } : {}),
     settings: { max_connections: '300', max_wal_size: '512MB', shared_buffers: '512MB' },
   })
-  const admin = postgres(server.url, { max: 1, onnotice: () => {} })
-  await admin.unsafe(`create database ${NAME}`)
-  await admin.end()
-  const url = withDatabase(server.url, NAME)
+  const url = withDatabase(server.url, (await createTemplate(server.url)).name)
   const sql = postgres(url, { max: 3, onnotice: () => {}, connection: { application_name: 'nemesis' } })
   atEnd(() => sql.end({ timeout: 1 }))
-  await migrateOnce(url)
   await sql.unsafe(readFileSync(join(import.meta.dirname, 'audit.sql'), 'utf8'))
   await sql`insert into fleet_q.limits (type, max_running, max_running_per_key) values ('limited', 3, null), ('single', null, 1)`
   const bouncer = findPgBouncer() ? await startPgBouncer(url, 15) : undefined
@@ -89,18 +81,6 @@ export async function makeWorld(options: {
       return up().find((slot) => slot.pod?.id === row?.public_id)
     },
   }
-}
-
-async function migrateOnce(url: string) {
-  const database: Database = connect({
-    url,
-    name: 'fleet-q chaos',
-    max: 1,
-    pooler: false,
-    deadlineMs: 30_000,
-  })
-  await migrate(database)
-  await database.close()
 }
 
 async function startSink(file: string): Promise<string> {

@@ -2,7 +2,8 @@ import { createReadStream, existsSync } from 'node:fs'
 import { createInterface } from 'node:readline'
 import type postgres from 'postgres'
 import type { Told } from '../client.ts'
-import { INVARIANTS, recoveryTimes } from './invariants.ts'
+import { INVARIANTS } from './invariants.ts'
+import { recoveryTimes } from './recovery-times.ts'
 
 export interface Verdict {
   id: string

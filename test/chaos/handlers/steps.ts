@@ -1,17 +1,9 @@
 import { z } from 'zod'
 import { defineStep, NonRetryableError } from '../../../src/step/handler.ts'
+import { rest } from '../../support/rest.ts'
 
 /** What a run of chaos works through. `op` names the submit that the client made, so that nothing can be invented. */
 const Args = z.object({ op: z.string(), ms: z.number().default(0), n: z.number().default(0) })
-
-const rest = (ms: number, signal: AbortSignal) =>
-  new Promise<void>((resolve, reject) => {
-    const timer = setTimeout(resolve, ms)
-    signal.addEventListener('abort', () => {
-      clearTimeout(timer)
-      reject(signal.reason)
-    })
-  })
 
 export const plain = defineStep('plain', { input: Args }, ({ op }) => ({ op }))
 

@@ -1,6 +1,7 @@
 import { appendFileSync } from 'node:fs'
 import { z } from 'zod'
 import { defineStep } from '../../../src/step/handler.ts'
+import { rest } from '../rest.ts'
 
 /** Steps that tests of death run. Each start is a line in the file that its args name: proof beyond the database. */
 const Args = z.object({ file: z.string().optional(), ms: z.number().default(0), n: z.number().default(0) })
@@ -8,15 +9,6 @@ const Args = z.object({ file: z.string().optional(), ms: z.number().default(0), 
 const note = (file: string | undefined, line: string) => {
   if (file) appendFileSync(file, `${line}\n`)
 }
-
-const rest = (ms: number, signal: AbortSignal) =>
-  new Promise<void>((resolve, reject) => {
-    const timer = setTimeout(resolve, ms)
-    signal.addEventListener('abort', () => {
-      clearTimeout(timer)
-      reject(signal.reason)
-    })
-  })
 
 /** Takes its time, and stops when it is told to. */
 export const polite = defineStep('polite', { input: Args }, async ({ file, ms, n }, ctx) => {
