@@ -135,6 +135,10 @@ const deciding = (sql: Sql, podId: string, reports: Report[]) => sql`
     select step_id, claim_id, attempt, ${podId}, ended::fleet_q.attempt_end,
       fleet_q.clock() - ran_us * interval '1 microsecond', fleet_q.clock(), error::jsonb
     from valid where outcome is null
+      -- Completed under this very claim, by a transaction whose commit was answered to nobody.
+      and not exists (
+        select from fleet_q.outcomes as o
+        where o.step_id = valid.step_id and o.claim_id = valid.claim_id offset 0)
     order by step_id, claim_id
     on conflict (step_id, claim_id) do nothing
     returning step_id, claim_id

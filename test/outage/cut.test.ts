@@ -43,7 +43,6 @@ const ledger = defineStep('ledger', {}, async (_, ctx) => {
   await tx`insert into public.ledger (step_id, attempt) values (${ctx.stepId}, ${ctx.attempt})`
   return { written: true }
 })
-
 const proxy = await startProxy(db.url)
 const pod = await startTestPod(proxy.url, [quick, slow, gated, ledger])
 
@@ -176,6 +175,17 @@ test('cut in the commit of a handler that wrote through its transaction: the wri
   assert.deepEqual(endings(await statusOf(id)), ['completed'])
   assert.equal(startsOf(id).length, 1)
   assert.equal((await db.sql`select 1 from public.ledger where step_id = ${id}`).length, 1)
+})
+
+test('cut in such a commit, and cut again as it asks what became of it: it goes on asking, and counts no failure', async () => {
+  const inCommit = proxy.swallowAnswer((answer, link) => of('transactions')(link) && saysCommitted(answer))
+  const inQuestion = proxy.swallowAnswer((_, link) => link.statement === 'step.lock_claim')
+  const id = await submit(pod.url, { type: 'ledger' })
+  await Promise.all([inCommit, inQuestion])
+  assert.equal((await settled(id))['status'], 'completed')
+  await until('its claim to end', async () => (await db.sql`select 1 from fleet_q.claims`).length === 0)
+  assert.deepEqual(endings(await statusOf(id)), ['completed'])
+  assert.equal(startsOf(id).length, 1)
 })
 
 test('cut before the commit of such a handler: its write is undone, and the next attempt writes it', async () => {

@@ -64,7 +64,7 @@ export async function startProxy(databaseUrl: string): Promise<DatabaseProxy> {
   let delayMs = 0
   let dripMs = 0
   let hole = { toServer: false, toClient: false }
-  let swallow: { fits: (answer: Buffer, link: Link) => boolean; done: () => void } | undefined
+  const swallows = new Set<{ fits: (answer: Buffer, link: Link) => boolean; done: () => void }>()
 
   const server = createServer({ noDelay: true }, (client) => {
     const upstream = connect({ host: target.hostname, port: Number(target.port), noDelay: true })
@@ -80,12 +80,12 @@ export async function startProxy(databaseUrl: string): Promise<DatabaseProxy> {
     })
     upstream.on('data', (chunk: Buffer) => {
       if (pair.dead.toClient) return
-      if (swallow?.fits(chunk, pair)) {
-        const { done } = swallow
-        swallow = undefined
-        drop(pair, 'reset')
-        return done()
-      }
+      for (const swallow of swallows)
+        if (swallow.fits(chunk, pair)) {
+          swallows.delete(swallow)
+          drop(pair, 'reset')
+          return swallow.done()
+        }
       toClient(chunk)
     })
     // A half-open connection: what one end does, the other never hears.
@@ -189,7 +189,7 @@ export async function startProxy(databaseUrl: string): Promise<DatabaseProxy> {
     },
     swallowAnswer: (fits) =>
       new Promise((done) => {
-        swallow = { fits, done }
+        swallows.add({ fits, done })
       }),
     async close() {
       for (const pair of pairs) drop(pair, 'reset')
