@@ -12,6 +12,8 @@ create type fleet_q.outcome_status as enum ('completed', 'failed', 'cancelled', 
 
 create type fleet_q.pod_status as enum ('live', 'draining', 'dead', 'gone');
 
+create type fleet_q.token_role as enum ('viewer', 'producer', 'operator', 'admin');
+
 create sequence fleet_q.positions as bigint;
 
 create sequence fleet_q.step_ids as bigint;
@@ -28,6 +30,21 @@ create table fleet_q.attempts (
   primary key (step_id, claim_id),
   check (attempt > 0)
 );
+
+create table fleet_q.audit (
+  id bigint not null generated always as identity,
+  at timestamptz not null default fleet_q.clock(),
+  operation text not null,
+  target text,
+  who text not null,
+  role text not null,
+  ip text,
+  request_id text,
+  details jsonb not null,
+  primary key (id),
+  check (jsonb_typeof(details) = 'object')
+);
+create index audit_target on fleet_q.audit (target, id) where target is not null;
 
 create table fleet_q.claims (
   id bigint not null generated always as identity,
@@ -54,6 +71,13 @@ create table fleet_q.dead_letters (
   foreign key (step_id) references fleet_q.outcomes(step_id) on delete cascade
 );
 create index dead_letters_at on fleet_q.dead_letters (at);
+
+create table fleet_q.grants (
+  role name not null,
+  kind text not null,
+  primary key (role),
+  check (kind = any (array['app', 'reader']))
+);
 
 create table fleet_q.idempotency_keys (
   key text not null,
@@ -316,6 +340,23 @@ create table fleet_q.steps (
   check (timeout_ms > 0)
 );
 
+create table fleet_q.tokens (
+  id integer not null generated always as identity,
+  name text not null,
+  role fleet_q.token_role not null,
+  digest bytea not null,
+  created_at timestamptz not null default fleet_q.clock(),
+  created_by text not null,
+  expires_at timestamptz,
+  used_at timestamptz,
+  revoked_at timestamptz,
+  primary key (id),
+  unique (digest),
+  check (expires_at > created_at),
+  check (length(digest) = 32),
+  check (length(name) >= 1 and length(name) <= 100)
+);
+
 create table fleet_q.unique_keys (
   key text not null,
   step_id bigint not null,
@@ -342,9 +383,17 @@ create view fleet_q.step_status (
   error text
 );
 
+create function fleet_q.apply_grants() returns void language plpgsql volatile;
+
 create function fleet_q.base36(value bigint, width integer) returns text language plpgsql immutable strict;
 
 create function fleet_q.clock() returns timestamptz language sql stable;
+
+create function fleet_q.forget_audit(older_than interval, at_most integer) returns integer language plpgsql volatile;
+
+create function fleet_q.grant_app(role regrole) returns void language sql volatile;
+
+create function fleet_q.grant_reader(role regrole) returns void language sql volatile;
 
 create function fleet_q.lane_of(type text, priority integer, key text) returns integer language plpgsql volatile;
 

@@ -69,11 +69,23 @@ const SETTINGS = {
     'FLEET_Q_TOKENS',
     list,
     '',
-    'role:token pairs, comma separated; roles viewer, producer, operator, admin',
+    'role:token pairs, comma separated, beside those of fleet-q token; roles viewer, producer, operator, admin',
     true,
   ),
   token: setting('FLEET_Q_TOKEN', z.string(), '', 'the token that fleet-q submit sends', true),
   insecure: setting('FLEET_Q_INSECURE', flag, '0', '1 serves beyond loopback without a token'),
+  rateLimit: setting(
+    'FLEET_Q_RATE_LIMIT',
+    count(0, 1_000_000),
+    '1000',
+    'requests a second of one token, and of one address without a token; 0: no limit',
+  ),
+  proxyHops: setting(
+    'FLEET_Q_PROXY_HOPS',
+    count(0, 10),
+    '0',
+    'proxies of yours in front of a pod that write X-Forwarded-For; 0: nobody is believed',
+  ),
   podName: setting(
     'FLEET_Q_POD_NAME',
     z.string().regex(/^[A-Za-z0-9._-]{0,100}$/, 'letters, digits, ".", "_" and "-" only, 100 at most'),
@@ -152,6 +164,12 @@ const SETTINGS = {
     z.coerce.number().min(0.0001).max(36_500),
     '7',
     'how long settled steps are kept',
+  ),
+  auditDays: setting(
+    'FLEET_Q_AUDIT_DAYS',
+    z.coerce.number().min(30).max(36_500),
+    '400',
+    'how long it is kept who changed what',
   ),
   leaderEligible: setting('FLEET_Q_LEADER_ELIGIBLE', flag, '1', '0: this pod never leads'),
   httpAllow: setting(
@@ -259,11 +277,6 @@ function contradictions(config: Config): Issue[] {
         message:
           'each entry is role:token, the role one of viewer, producer, operator, admin, the token 16 characters or more',
       })
-  if (!isLoopback(config.apiHost) && config.tokens.length === 0 && !config.insecure)
-    issues.push({
-      at: 'FLEET_Q_API_HOST',
-      message: `${config.apiHost} can be reached from elsewhere and no token is configured. Set FLEET_Q_TOKENS (say admin:<16 characters or more>), or FLEET_Q_INSECURE=1 if something else guards the door`,
-    })
   return issues
 }
 

@@ -16,6 +16,7 @@ export const ERROR_CODES = [
   'step_not_found',
   'pod_not_found',
   'dead_letter_not_found',
+  'token_not_found',
   'not_leader',
   'recovery_in_progress',
   'idempotency_conflict',
@@ -35,6 +36,7 @@ export const ERROR_CODES = [
   'postgres_failed',
   'postgres_too_old',
   'schema_newer',
+  'schema_older',
 ] as const
 
 export type ErrorCode = (typeof ERROR_CODES)[number]

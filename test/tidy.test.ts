@@ -10,6 +10,7 @@ const FLOORS: Record<string, number> = {
   errors: 0,
   kernel: 0,
   db: 1,
+  access: 2,
   pod: 2,
   step: 3,
   recovery: 4,

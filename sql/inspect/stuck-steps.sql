@@ -28,7 +28,9 @@ from (
   order by taken_at limit 1000
 ) as oldest
 cross join unnest(oldest.step_ids, oldest.attempts) as held (step_id, attempt)
-cross join lateral (select * from fleet_q.steps where id = held.step_id offset 0) as step
+cross join lateral (
+  select id, salt, created_at, lane_id, timeout_ms from fleet_q.steps where id = held.step_id offset 0
+) as step
 join fleet_q.lanes on lanes.id = step.lane_id
 join fleet_q.pods on pods.id = oldest.pod_id
 left join fleet_q.progress on progress.step_id = held.step_id and progress.claim_id = oldest.id

@@ -1,6 +1,7 @@
 import postgres from 'postgres'
 import { FleetError } from '../errors.ts'
 import { isUnavailable, refusesSettings, sqlState } from './failure.ts'
+import { isPlain, isUntrusted, wayTo } from './tls.ts'
 
 export const ADDRESS_FORM =
   'is no address of a Postgres. It has the form postgres://USER:PASSWORD@HOST:5432/DATABASE; in the password write ' +
@@ -10,9 +11,10 @@ export const ADDRESS_FORM =
 export function isAddress(url: string): boolean {
   if (!/^postgres(ql)?:\/\//.test(url)) return false
   try {
-    return postgres(url, { max: 1 }).options.max === 1
-  } catch {
-    return false
+    return postgres(wayTo(url).url, { max: 1 }).options.max === 1
+  } catch (error) {
+    // What is wrong with its sslmode is told in better words when it is used.
+    return error instanceof FleetError
   }
 }
 
@@ -47,6 +49,20 @@ export function noContact(error: unknown, url: string): unknown {
       'config_invalid',
       `At ${host} a PgBouncer answers, and it does not pass on the settings of a connection. ` +
         'Set FLEET_Q_DATABASE_POOLER=1, or let DATABASE_URL name Postgres itself.',
+      { cause: error },
+    )
+  if (isUntrusted(error))
+    return new FleetError(
+      'database_error',
+      `The Postgres at ${host} shows a certificate that cannot be trusted (${sqlState(error)}). Name the authority ` +
+        'behind it: ?sslrootcert=/path/to/ca.pem at the end of DATABASE_URL. With ?sslmode=no-verify nobody looks who answers.',
+      { cause: error },
+    )
+  if (isPlain(error))
+    return new FleetError(
+      'database_error',
+      `The Postgres at ${host} does not speak TLS. Switch it on there, or put ` +
+        '?sslmode=disable at the end of DATABASE_URL if something else guards the way to it.',
       { cause: error },
     )
   if (!isUnavailable(error)) return error

@@ -2,6 +2,7 @@ import postgres from 'postgres'
 import { FleetError } from '../errors.ts'
 import { teachArrays } from './arrays.ts'
 import { breaksConnections, isUnavailable, refusesSettings, sqlState } from './failure.ts'
+import { wayTo } from './tls.ts'
 import { transact, type Sql } from './transaction.ts'
 import { watchAnswers, type AnswerWatch } from './watch-answers.ts'
 
@@ -153,7 +154,9 @@ const THEIR_BOUNDS = { idle_in_transaction_session_timeout: 60_000 }
 
 function open(options: DatabaseOptions, onclose: () => void): postgres.Sql {
   const { url, name, max, pooler, deadlineMs, statements = 'ours' } = options
-  const pool = postgres(url, {
+  const way = wayTo(url)
+  const pool = postgres(way.url, {
+    ssl: way.ssl,
     max,
     onclose,
     fetch_types: false,

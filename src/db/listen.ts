@@ -1,5 +1,6 @@
 import postgres from 'postgres'
 import type { Service } from '../kernel/service.ts'
+import { wayTo } from './tls.ts'
 
 export interface ListenOptions {
   url: string
@@ -22,7 +23,9 @@ export function listen({ url, name, channel, onMessage, onConnect, onError }: Li
 
   async function attempt(restMs: number): Promise<void> {
     if (stopped) return
-    sql = postgres(url, {
+    const way = wayTo(url)
+    sql = postgres(way.url, {
+      ssl: way.ssl,
       max: 1,
       onnotice: () => {},
       connect_timeout: 5,

@@ -46,13 +46,20 @@ export async function migrate(database: Database, migrations = readMigrations())
   await refuseOldPostgres(database)
   await withRetry(() => database.run(createLedger))
   const known = migrations.at(-1)?.version ?? 0
+  const present = await findVersions(database)
   const applied: number[] = []
-  for (const migration of migrations)
-    if (await withRetry(() => database.begin((tx) => apply(tx, migration), MIGRATION_MS_MAX))) {
+  for (const migration of migrations.filter(({ version }) => !present.has(version)))
+    if (
+      await withRetry(() => database.begin((tx) => apply(tx, migration), MIGRATION_MS_MAX)).catch(
+        (error: unknown) => {
+          throw isForbidden(error) && present.size > 0 ? notTheOwner(Math.max(...present), known) : error
+        },
+      )
+    ) {
       applied.push(migration.version)
       await pass('migration.after_commit')
     }
-  const version = await database.run(schemaVersion)
+  const version = Math.max(0, ...(await findVersions(database)))
   if (version > known)
     throw new FleetError(
       'schema_newer',
@@ -72,6 +79,10 @@ async function apply(tx: Sql, { version, name, text }: Migration): Promise<boole
     on conflict do nothing returning version`
   if (!mine) return false
   await tx.unsafe(text)
+  // It may have brought tables, and rights to them have to come with them.
+  const [grants] = await tx<{ known: boolean }[]>`/* migrate.look_for_grants */
+    select to_regprocedure('fleet_q.apply_grants()') is not null as known`
+  if (grants?.known) await tx`/* migrate.grants */ select fleet_q.apply_grants()`
   await pass('migration.before_commit')
   return true
 }
@@ -85,11 +96,21 @@ async function createLedger(sql: Sql) {
       version int primary key, name text not null, applied_at timestamptz not null default now())`
 }
 
-async function schemaVersion(sql: Sql): Promise<number> {
-  const [row] = await sql<{ version: number }[]>`/* migrate.version */
-    select coalesce(max(version), 0) as version from fleet_q.migrations`
-  return row?.version ?? 0
+async function findVersions(database: Database): Promise<Set<number>> {
+  const rows = await database.run(
+    (sql) => sql<{ version: number }[]>`select /* migrate.versions */ version from fleet_q.migrations`,
+  )
+  return new Set(rows.map((row) => row.version))
 }
+
+const isForbidden = (error: unknown) => sqlState(error) === '42501'
+
+const notTheOwner = (version: number, known: number) =>
+  new FleetError(
+    'schema_older',
+    `The schema in this database is version ${version}, this build needs ${known}, and the user of DATABASE_URL may ` +
+      'not change it. Run `fleet-q migrate` once as the owner of the schema, then start the pods.',
+  )
 
 async function findInvalidIndexes(sql: Sql): Promise<string[]> {
   const rows = await sql<{ name: string }[]>`/* migrate.indexes */

@@ -1,5 +1,7 @@
+import type { Keyring } from '../access/keyring.ts'
+import type { TokenRole } from '../access/role.ts'
 import { isLoopback, type Config } from '../config.ts'
-import type { TokenRole } from '../http/endpoint.ts'
+import { FleetError } from '../errors.ts'
 import { serveHttp } from '../http/listen.ts'
 import type { Door } from '../http/routes/door.ts'
 import { fleetDoor } from '../http/routes/fleet-door.ts'
@@ -7,16 +9,47 @@ import { metricsPage } from '../http/routes/metrics.ts'
 import { createApp } from '../http/server.ts'
 import type { Log } from '../kernel/log.ts'
 
-/** The pod's HTTP server. Without a token only loopback is served; config.ts has seen to that. */
-export function servePod(config: Config, door: Door, log: Log, checkAnswers: boolean) {
-  const tokens = config.tokens.map((pair) => {
+/** Those of the settings, written as role:token; config.ts has seen to their form. */
+export const configuredTokens = (config: Config) =>
+  config.tokens.map((pair) => {
     const colon = pair.indexOf(':')
     return { role: pair.slice(0, colon) as TokenRole, token: pair.slice(colon + 1) }
   })
+
+/** Without any token only loopback is served, unless somebody says that something else guards the door. */
+export function refuseOpenDoor(config: Config, keyring: Keyring, log: Log): void {
+  if (isLoopback(config.apiHost) || !keyring.isEmpty()) return
+  if (!config.insecure)
+    throw new FleetError(
+      'config_invalid',
+      `FLEET_Q_API_HOST: ${config.apiHost} can be reached from elsewhere, and there is no token. Make one (fleet-q ` +
+        'token create --role admin), set FLEET_Q_TOKENS (say admin:<16 characters or more>), or FLEET_Q_INSECURE=1 if ' +
+        'something else guards the door',
+    )
+  log.warn(
+    { host: config.apiHost },
+    'everybody who reaches this pod may do everything: it serves beyond this machine, there is no token, and FLEET_Q_INSECURE is set',
+  )
+}
+
+export interface ServeOptions {
+  config: Config
+  door: Door
+  keyring: Keyring
+  log: Log
+  /** For tests: an answer that does not fit its schema is an error. */
+  checkAnswers: boolean
+}
+
+/** The pod's HTTP server. */
+export function servePod({ config, door, keyring, log, checkAnswers }: ServeOptions) {
+  const onlyHere = isLoopback(config.apiHost)
   const app = createApp({
-    tokens,
-    openAccess: tokens.length === 0,
-    hosts: isLoopback(config.apiHost) ? [] : 'any',
+    keyring,
+    openAccess: onlyHere || config.insecure,
+    hosts: onlyHere ? [] : 'any',
+    rateLimit: config.rateLimit,
+    proxyHops: config.proxyHops,
     log,
     version: door.version,
     handlers: fleetDoor(door),

@@ -1,3 +1,5 @@
+import { forgetOldAudit } from '../access/forget-audit.ts'
+import { createKeyring } from '../access/keyring.ts'
 import { podName, type Config } from '../config.ts'
 import { noContact } from '../db/address.ts'
 import { connectApart } from '../db/apart.ts'
@@ -5,6 +7,7 @@ import { awaitDatabase, connect } from '../db/connect.ts'
 import { inWords } from '../db/words.ts'
 import { listen } from '../db/listen.ts'
 import { migrate } from '../db/migrate.ts'
+import { isUnverified } from '../db/tls.ts'
 import type { Door } from '../http/routes/door.ts'
 import { newPodId } from '../kernel/ids.ts'
 import type { Log } from '../kernel/log.ts'
@@ -24,7 +27,7 @@ import { createRegistry, type Handled } from '../worker/registry.ts'
 import { createWorker, STUCK_SHARE } from '../worker/work.ts'
 import { createLife } from './end-pod.ts'
 import { createDueMover } from './move-due.ts'
-import { servePod } from './serve-pod.ts'
+import { configuredTokens, refuseOpenDoor, servePod } from './serve-pod.ts'
 import { VERSION } from './version.ts'
 
 export interface PodOptions {
@@ -61,6 +64,8 @@ const DATABASE_WAIT_MS = 10_000
 /** Builds every part once, starts them in order, stops them in reverse: the one place where they meet. */
 export async function startPod(options: PodOptions): Promise<Pod> {
   const { config, databaseUrl, log } = options
+  if (isUnverified(databaseUrl))
+    log.warn({}, 'nobody looks who is at the other end of DATABASE_URL: its sslmode is disable or no-verify')
   const publicId = newPodId(podName(config))
   const capacity = capacityOf(config.maxParallelism, config.capacityPercent)
   const registry = createRegistry(options.steps)
@@ -97,6 +102,7 @@ export async function startPod(options: PodOptions): Promise<Pod> {
     asked: work,
   })
   const pools = [work, door, shared, transactions]
+  const keyring = createKeyring(configuredTokens(config), door)
 
   try {
     const { applied, invalidIndexes } = await prepare().catch((error: unknown) => {
@@ -117,7 +123,10 @@ export async function startPod(options: PodOptions): Promise<Pod> {
     await awaitDatabase(work, DATABASE_WAIT_MS, (error) =>
       log.warn({ err: error }, 'waiting for the database'),
     )
-    return migrate(work)
+    const migrated = await migrate(work)
+    await keyring.fresh()
+    refuseOpenDoor(config, keyring, log)
+    return migrated
   }
 
   async function assemble(migrated: number[]): Promise<Pod> {
@@ -158,6 +167,7 @@ export async function startPod(options: PodOptions): Promise<Pod> {
         { name: 'recovery', run: (term) => recover({ database: work, podId, onCycle: tellCycle }, term) },
         { name: 'floors', run: createFloorRaiser(work) },
         { name: 'retention', run: atMostEvery(FORGET_EVERY_MS, async () => (await forgetter.round()).more) },
+        { name: 'audit', run: atMostEvery(FORGET_EVERY_MS, () => forgetOldAudit(work, config.auditDays)) },
       ],
       log,
       lookAgainIn: (ms) => void setTimeout(() => heartbeat.beatNow(), ms).unref(),
@@ -270,12 +280,16 @@ export async function startPod(options: PodOptions): Promise<Pod> {
         loopAgesMs: Object.fromEntries(loops.map((each) => [each.name, each.lastSuccessAgeMs()])),
       }),
     }
-    const server = await servePod(config, doorOfPod, log, options.checkAnswers ?? false).catch(
-      async (error: unknown) => {
-        await work.run((sql) => endPod(sql, podId, 'gone', 'it could not serve')).catch(() => {})
-        throw error
-      },
-    )
+    const server = await servePod({
+      config,
+      door: doorOfPod,
+      keyring,
+      log,
+      checkAnswers: options.checkAnswers ?? false,
+    }).catch(async (error: unknown) => {
+      await work.run((sql) => endPod(sql, podId, 'gone', 'it could not serve')).catch(() => {})
+      throw error
+    })
 
     const life = createLife({
       config,

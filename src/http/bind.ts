@@ -1,5 +1,6 @@
+import type { Role } from '../access/role.ts'
 import type { Arrival, Reply } from './arrival.ts'
-import type { Answer, Caller, HandlersOf, Role, Spec } from './endpoint.ts'
+import type { Answer, Caller, HandlersOf, Spec } from './endpoint.ts'
 import { authorise } from './guard.ts'
 import { checked, readBody, readHead } from './input.ts'
 import { jsonReply } from './respond.ts'
@@ -13,16 +14,15 @@ export class Asked implements Caller {
   readonly requestId: string
   /** Nobody's, until the guard has looked. */
   role: Role = 'public'
+  who = 'nobody known'
+  ip: string | undefined
   /** Undefined where none was reached. */
   operation: string | undefined
 
   constructor(arrival: Arrival, requestId: string) {
     this.arrival = arrival
     this.requestId = requestId
-  }
-
-  get ip() {
-    return this.arrival.ip
+    this.ip = arrival.ip
   }
 
   header(name: string) {

@@ -1,4 +1,6 @@
 import type { z } from 'zod'
+import type { Actor } from '../access/actor.ts'
+import type { Role } from '../access/role.ts'
 import type { ErrorCode } from '../errors.ts'
 
 /** An endpoint is a value: routes, checks, openapi.json, the reference page and the client all read this. */
@@ -31,14 +33,6 @@ export type Door = 'fleet' | 'executions' | 'tasks' | 'jobs' | 'scheduler'
 /** 503 is among them for /health and /readyz alone: they answer in their own shape, well or not. */
 export type OkStatus = 200 | 201 | 202 | 503
 
-/** Each may do what those before it may. */
-export const ROLES = ['viewer', 'producer', 'operator', 'admin'] as const
-export type TokenRole = (typeof ROLES)[number]
-export type Role = 'public' | TokenRole
-
-export const mayUse = (held: Role, needed: Role) => rank(held) >= rank(needed)
-const rank = (role: Role) => (role === 'public' ? -1 : ROLES.indexOf(role))
-
 /** Part by part what a handler gets: `{ params, query, body }`, each only where the spec has it. */
 export type Input<S extends Spec> = { [P in Part<S>]: S[P] extends z.ZodType ? z.output<S[P]> : never }
 
@@ -48,11 +42,7 @@ type Part<S extends Spec> = { [P in 'params' | 'query' | 'body']: S[P] extends z
   | 'body']
 
 /** What a handler may know of the request beyond its input. */
-export interface Caller {
-  /** Of the token; 'public' where a public operation was asked without one, 'admin' where no token is configured. */
-  readonly role: Role
-  readonly requestId: string
-  readonly ip: string | undefined
+export interface Caller extends Actor {
   readonly header: (name: string) => string | undefined
 }
 

@@ -1,52 +1,113 @@
-import { createHash, timingSafeEqual } from 'node:crypto'
+import type { Keyring } from '../access/keyring.ts'
+import { mayUse, type Role } from '../access/role.ts'
 import { FleetError } from '../errors.ts'
 import type { Arrival } from './arrival.ts'
-import { mayUse, type Role, type TokenRole } from './endpoint.ts'
+import { createRate } from './rate.ts'
 
 /** Who may come in. Nobody may, unless a token, or the absence of all tokens on loopback, says so. */
 export interface Guard {
-  /** The role of the caller; throws where there is none. */
-  admit(request: Arrival): Role
+  /** Who the caller is; throws, or fails, where he is nobody. */
+  admit(request: Arrival): Admitted | Promise<Admitted>
+}
+
+export interface Admitted {
+  role: Role
+  who: string
+  ip: string | undefined
 }
 
 export interface GuardOptions {
-  tokens: readonly { role: TokenRole; token: string }[]
-  /** Serve without tokens where none is configured; the caller vouches that only loopback is bound. */
+  keyring: Keyring
+  /** Serve everybody for as long as no token was ever made; the caller vouches that only loopback is bound. */
   openAccess: boolean
   /** Names beside those of loopback that Host may carry in open access; 'any' where something else guards the door. */
   hosts: readonly string[] | 'any'
   /** Paths that GET reaches without a token, in this spelling alone. */
   publicPaths: ReadonlySet<string>
+  /** Requests a second of each token, and of each address without one; 0 for any number. */
+  rateLimit: number
+  /** Proxies of yours in front: so many entries of X-Forwarded-For, from its end, are believed. */
+  proxyHops: number
 }
 
-export function createGuard({ tokens, openAccess, hosts, publicPaths }: GuardOptions): Guard {
-  const known = tokens.map(({ role, token }) => ({ role, digest: digestOf(token) }))
+/** Tokens that are nobody's, from one address: no person mistypes more, and no guess is worth the wait. */
+const WRONG_TOKENS = { perSecond: 10 / 60, burst: 10 }
 
-  /** Every digest is compared, whichever fits, so that time tells nothing. */
-  function roleOf(token: string): TokenRole | undefined {
-    const digest = digestOf(token)
-    let role: TokenRole | undefined
-    for (const one of known)
-      if (timingSafeEqual(one.digest, digest) && (role === undefined || mayUse(one.role, role)))
-        role = one.role
-    return role
+export function createGuard(options: GuardOptions): Guard {
+  const { keyring, hosts, publicPaths, rateLimit, proxyHops } = options
+  const requests = createRate({ perSecond: rateLimit, burst: 2 * rateLimit })
+  const wrongTokens = createRate(WRONG_TOKENS)
+  /** Tokens that were right, by the address that they came from: they pass where others have guessed too often. */
+  const proven = createRecent(10_000)
+
+  const isOpen = () => options.openAccess && keyring.isEmpty()
+
+  function admitNow(request: Arrival, token: string | undefined): Admitted {
+    const ip = addressOf(request, proxyHops)
+    if (isOpen()) {
+      if (hosts !== 'any') refuseForeignPage(request, hosts)
+      if (ip !== undefined && !isLoopbackAddress(ip)) spend(ip)
+      return { role: 'admin', who: 'nobody known: no token was ever made', ip }
+    }
+    if (isPublic(request)) {
+      if (ip !== undefined) spend(ip)
+      return { role: 'public', who: 'nobody known', ip }
+    }
+    if (token === undefined) {
+      if (ip !== undefined) spend(ip)
+      throw new FleetError(
+        'unauthenticated',
+        'This needs a token: send the header Authorization: Bearer <token>',
+      )
+    }
+    const holder = keyring.holderOf(token)
+    if (ip !== undefined) slowGuesses(ip, holder?.id)
+    if (holder === undefined) throw new FleetError('unauthenticated', 'This token is not known here')
+    spend(holder.id)
+    return { role: holder.role, who: holder.who, ip }
   }
+
+  function spend(whose: string) {
+    if (rateLimit === 0) return
+    const seconds = requests.take(whose)
+    if (seconds > 0)
+      throw new FleetError(
+        'rate_limited',
+        `More than ${rateLimit} requests a second of one caller are not served. Wait, send many steps at once by POST /submit/batch, or raise FLEET_Q_RATE_LIMIT`,
+        { retryAfterSeconds: seconds },
+      )
+  }
+
+  /** Also a right token waits where too many wrong ones came from, or a guess that is right would be the one served. */
+  function slowGuesses(ip: string, holderId: string | undefined) {
+    const pair = `${ip} ${holderId}`
+    if (holderId !== undefined && (proven.has(pair) || wrongTokens.has(ip))) {
+      proven.add(pair)
+      return
+    }
+    const seconds = wrongTokens.take(ip)
+    if (seconds > 0)
+      throw new FleetError(
+        'rate_limited',
+        `From ${ip} came more than ${WRONG_TOKENS.burst} tokens that are not known here. Wait, and send the right one`,
+        { retryAfterSeconds: seconds },
+      )
+  }
+
+  const isPublic = ({ method, path }: Arrival) => method === 'GET' && publicPaths.has(path)
 
   return {
     admit(request) {
-      if (known.length === 0 && openAccess) {
-        if (hosts !== 'any') refuseForeignPage(request, hosts)
-        return 'admin'
-      }
       const token = /^Bearer +(\S.*)$/i.exec(request.header('authorization') ?? '')?.[1]
-      const role = token === undefined ? undefined : roleOf(token)
-      if (role !== undefined) return role
-      if (request.method === 'GET' && publicPaths.has(request.path)) return 'public'
-      throw new FleetError(
-        'unauthenticated',
-        token === undefined
-          ? 'This needs a token: send the header Authorization: Bearer <token>'
-          : 'This token is not known here',
+      // A probe is answered while the database is away.
+      const wait = isPublic(request) ? undefined : keyring.fresh(token)
+      if (wait === undefined) return admitNow(request, token)
+      return wait.then(
+        () => admitNow(request, token),
+        (error: unknown) => {
+          if (isOpen()) return admitNow(request, token)
+          throw error
+        },
       )
     },
   }
@@ -57,7 +118,27 @@ export function authorise(held: Role, needed: Role): void {
   throw new FleetError('permission_denied', `This needs the role ${needed}; the token has the role ${held}`)
 }
 
-const digestOf = (token: string) => createHash('sha256').update(token).digest()
+/** What was lately added; the oldest goes when there is too much. */
+function createRecent(max: number) {
+  const items = new Set<string>()
+  return {
+    has: (item: string) => items.has(item),
+    add(item: string) {
+      if (items.has(item)) return
+      const [oldest] = items.size < max ? [] : items
+      if (oldest !== undefined) items.delete(oldest)
+      items.add(item)
+    },
+  }
+}
+
+/** The nth entry from the end is what the outermost proxy of ours has seen; what stands before it anybody can write. */
+function addressOf(request: Arrival, proxyHops: number): string | undefined {
+  if (proxyHops === 0) return request.ip
+  const seen = (request.header('x-forwarded-for') ?? '').split(',').map((entry) => entry.trim())
+  const address = seen.at(-proxyHops)
+  return address !== undefined && /^[\da-f.:]{2,45}$/i.test(address) ? address : request.ip
+}
 
 /**
  * Without tokens everything that reaches loopback is let in, and a browser on this machine reaches it for any
@@ -70,7 +151,7 @@ function refuseForeignPage(request: Arrival, hosts: readonly string[]): void {
   if (!isLoopbackName(nameOf(name)) && !hosts.includes(name) && !hosts.includes(nameOf(name)))
     throw new FleetError(
       'permission_denied',
-      `Without a configured token only names of this machine are served, and ${host.slice(0, 100)} is none. Use http://localhost, or set FLEET_Q_TOKENS`,
+      `Without a token only names of this machine are served, and ${host.slice(0, 100)} is none. Use http://localhost, or make a token: fleet-q token create`,
     )
   const origin = request.header('origin')
   if (origin !== undefined && method !== 'GET' && origin.toLowerCase().replace(/^https?:\/\//, '') !== name)
@@ -84,3 +165,5 @@ const nameOf = (host: string) => host.replace(/:\d+$/, '')
 
 const isLoopbackName = (name: string) =>
   name === 'localhost' || name === '[::1]' || /^127\.\d{1,3}\.\d{1,3}\.\d{1,3}$/.test(name)
+
+const isLoopbackAddress = (ip: string) => ip === '::1' || /^(::ffff:)?127\./.test(ip)

@@ -9,8 +9,8 @@ import { specs as fleetSpecs } from './specs.ts'
 type Schema = Record<string, unknown>
 
 /** What every operation can answer, beside the failures of its spec. */
-const COMMON: readonly ErrorCode[] = ['internal_error', 'database_error']
-const GUARDED: readonly ErrorCode[] = ['unauthenticated', 'permission_denied']
+const COMMON: readonly ErrorCode[] = ['rate_limited', 'internal_error', 'database_error']
+const GUARDED: readonly ErrorCode[] = ['unauthenticated', 'permission_denied', 'database_unavailable']
 
 const DOORS: Record<Spec['door'], string> = {
   fleet: 'Submit steps, see what becomes of them, and run the fleet',

@@ -25,6 +25,7 @@ export const STATUS = {
   step_not_found: { status: 404, error_type: 'not_found' },
   pod_not_found: { status: 404, error_type: 'not_found' },
   dead_letter_not_found: { status: 404, error_type: 'not_found' },
+  token_not_found: { status: 404, error_type: 'not_found' },
   not_leader: { status: 403, error_type: 'permission_denied' },
   recovery_in_progress: { status: 409, error_type: 'conflict' },
   idempotency_conflict: { status: 409, error_type: 'conflict' },
@@ -43,6 +44,7 @@ export const STATUS = {
   postgres_failed: ours,
   postgres_too_old: ours,
   schema_newer: ours,
+  schema_older: ours,
 } satisfies Record<ErrorCode, Meaning>
 
 export interface Failure {

@@ -4,8 +4,9 @@ import { FleetError } from '../errors.ts'
 import type { Log } from '../kernel/log.ts'
 import { arrivalOf, responseOf, type Arrival, type Reply } from './arrival.ts'
 import { Asked, bind, routesOf, type Route } from './bind.ts'
-import type { HandlersOf, Page, TokenRole } from './endpoint.ts'
-import { authorise, createGuard } from './guard.ts'
+import { ROLES } from '../access/role.ts'
+import type { HandlersOf, Page } from './endpoint.ts'
+import { authorise, createGuard, type Admitted, type GuardOptions } from './guard.ts'
 import { pathsOf } from './paths.ts'
 import { failureOf } from './problem.ts'
 import { referencePages } from './reference.ts'
@@ -14,13 +15,8 @@ import { specs, type Specs } from './specs.ts'
 
 export type Handlers = HandlersOf<Specs>
 
-export interface AppOptions {
+export interface AppOptions extends Omit<GuardOptions, 'publicPaths'> {
   handlers: Handlers
-  tokens: readonly { role: TokenRole; token: string }[]
-  /** Serve everybody where no token is configured; the caller vouches that only loopback is bound. */
-  openAccess: boolean
-  /** What Host may say in open access beside the names of loopback; 'any' where something else guards the door. */
-  hosts?: readonly string[] | 'any'
   log: Log
   version: string
   /** Routes of further doors. */
@@ -56,17 +52,13 @@ export function createApp(options: AppOptions): App {
     ),
     ...(options.pages ?? []),
   ]
+  refuseWithoutRole([...routes.map(({ spec }) => spec), ...pages])
   const publicPaths = new Set(
     [...routes.map(({ spec }) => spec), ...pages.map((page) => ({ ...page, method: 'GET' }))]
       .filter(({ role, method }) => role === 'public' && method === 'GET')
       .map(({ path }) => path),
   )
-  const guard = createGuard({
-    tokens: options.tokens,
-    openAccess: options.openAccess,
-    hosts: options.hosts ?? [],
-    publicPaths,
-  })
+  const guard = createGuard({ ...options, publicPaths })
   const paths = pathsOf<Place>([
     ...routes.map((route) => ({
       method: route.spec.method,
@@ -82,10 +74,20 @@ export function createApp(options: AppOptions): App {
 
   function reply(asked: Asked): Promise<Reply> {
     const { arrival } = asked
-    const { method, path } = arrival
     if (arrival.host.includes(','))
       throw new FleetError('invalid_input', 'A request may name one Host, not two')
-    asked.role = guard.admit(arrival)
+    const admitted = guard.admit(arrival)
+    // Nearly always at once: a turn of the loop costs each request.
+    return admitted instanceof Promise
+      ? admitted.then((caller) => replyTo(asked, caller))
+      : replyTo(asked, admitted)
+  }
+
+  function replyTo(asked: Asked, { role, who, ip }: Admitted): Promise<Reply> {
+    const { method, path } = asked.arrival
+    asked.role = role
+    asked.who = who
+    asked.ip = ip
     const found = paths.find(method, path)
     if (found !== undefined) {
       asked.operation = found.value.operation
@@ -105,7 +107,7 @@ export function createApp(options: AppOptions): App {
     const { path } = arrival
     const { status, body, headers } = failureOf(error, { path, requestId })
     if (status === 500) log.error({ ...lineOf(asked), err: asError(error) }, 'a request failed')
-    if (status === 401 || status === 403)
+    if (status === 401 || status === 403 || status === 429)
       log.warn({ ...lineOf(asked), reason: body.detail }, 'a request was refused')
     if (status === 401) headers['www-authenticate'] = 'Bearer realm="fleet-q"'
     if (status === 405) headers['allow'] = paths.methodsAt(path).join(', ')
@@ -136,6 +138,13 @@ export function createApp(options: AppOptions): App {
   }
 }
 
+/** Types say so already; this is for tables that were made in another way. */
+function refuseWithoutRole(places: readonly { path: string; role: string }[]) {
+  for (const { path, role } of places)
+    if (role !== 'public' && !ROLES.some((known) => known === role))
+      throw new Error(`${path} declares no role, so nobody may be let in: give it one in its table`)
+}
+
 const bindPage = (page: Page) => async (asked: Asked) => {
   authorise(asked.role, page.role)
   return pageReply(asked.requestId, await page.answer(asked))
@@ -152,10 +161,11 @@ const asError = (thrown: unknown) =>
 const LOGGED_PATH_MAX = 200
 
 /** What a log line tells of a request; its path is the sender's and may be long. */
-const lineOf = ({ requestId, role, arrival }: Asked) => ({
+const lineOf = ({ requestId, role, who, ip, arrival }: Asked) => ({
   requestId,
   method: arrival.method,
   path: arrival.path.slice(0, LOGGED_PATH_MAX),
   role,
-  ip: arrival.ip,
+  who,
+  ip,
 })

@@ -1,6 +1,8 @@
+import type { Actor } from '../access/actor.ts'
+import { writeAudit } from '../access/audit.sql.ts'
 import type { Database } from '../db/connect.ts'
 import { FleetError } from '../errors.ts'
-import { redrive, redriveStep, type BulkResult, type Change } from '../step/cancel.ts'
+import { given, redrive, redriveStep, type BulkResult, type Change } from '../step/cancel.ts'
 import { parsePublicId } from '../step/step.ts'
 import { findDeadLetter, listDeadLetters } from './recovery.sql.ts'
 
@@ -10,6 +12,7 @@ const SAMPLE_MAX = 20
 /** Gives a dead letter all its attempts again. */
 export async function redriveLetter(
   database: Database,
+  actor: Actor,
   stepId: string,
   onReady: () => void,
 ): Promise<Change> {
@@ -20,11 +23,12 @@ export async function redriveLetter(
       'dead_letter_not_found',
       `There is no dead letter "${stepId.slice(0, 100)}". GET /admin/dead-letters lists them.`,
     )
-  return redriveStep(database, stepId, onReady)
+  return redriveStep(database, actor, stepId, onReady)
 }
 
 export async function redriveLetters(
   database: Database,
+  actor: Actor,
   filter: { reason?: string | undefined; type?: string | undefined },
   bounds: { dry_run: boolean; limit: number },
   onReady: () => void,
@@ -40,12 +44,14 @@ export async function redriveLetters(
     const rows = await next(Math.min(BATCH, limit - result.matched))
     if (rows.length === 0) break
     result.matched += rows.length
-    result.sample.push(...rows.slice(0, SAMPLE_MAX - result.sample.length).map((row) => row.step_id))
+    const sample = rows.slice(0, SAMPLE_MAX).map((row) => row.step_id)
+    result.sample.push(...sample.slice(0, SAMPLE_MAX - result.sample.length))
     before = rows.at(-1)?.id ?? before
     if (!dry_run)
       result.changed += await redrive(
         database,
         rows.map((row) => row.id),
+        (tx, changed) => writeAudit(tx, actor, null, { filter: given(filter), changed, sample }),
       )
   }
   result.more = result.matched >= limit && (await next(1)).length > 0

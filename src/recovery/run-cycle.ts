@@ -1,3 +1,5 @@
+import type { Actor } from '../access/actor.ts'
+import { writeAudit } from '../access/audit.sql.ts'
 import { repeatOnConflict, type Database } from '../db/connect.ts'
 import { FleetError } from '../errors.ts'
 import { pass } from '../kernel/failpoint.ts'
@@ -22,6 +24,8 @@ export interface CycleOptions {
   podId: string
   term: string
   forced?: boolean
+  /** Who asked this pod for it; a chore asks itself, and a wish that was passed on is written down where it was made. */
+  actor?: Actor
   /** After two dead pods a step comes back at a random moment within this time; with 15 s of silence before it, 20 s are kept. */
   spreadMs?: number
 }
@@ -44,9 +48,9 @@ const STALE_SECONDS = 120
  * batch is one transaction, and its work is found again from the tables.
  */
 export async function runCycle(options: CycleOptions): Promise<CycleSummary> {
-  const { database, podId, term, forced = false, spreadMs = 4000 } = options
+  const { database, podId, spreadMs = 4000 } = options
   const startedAt = performance.now()
-  const cycleId = await begin(database, podId, term, forced)
+  const cycleId = await begin(options)
   const report: CycleReport = {
     durationMs: 0,
     deadPods: [],
@@ -60,11 +64,11 @@ export async function runCycle(options: CycleOptions): Promise<CycleSummary> {
   let dead: Suspect[] = []
   const mine = underWayOf(podId).add(cycleId)
   try {
-    dead = await database.run((sql) => declareDead(sql, podId, term, PODS_PER_CYCLE))
+    dead = await database.run((sql) => declareDead(sql, podId, options.term, PODS_PER_CYCLE))
     report.deadPods = dead.map((pod) => pod.public_id)
     if (dead.length > 0) await pass('recovery.declared')
     for (;;) {
-      const batch = await recoverBatch(database, term, spreadMs)
+      const batch = await recoverBatch(database, options.term, spreadMs)
       if (batch.claims === 0) break
       await pass('recovery.after_commit')
       for (const fate of batch.fates) note(report, fate)
@@ -106,9 +110,15 @@ function underWayOf(podId: string): Set<string> {
   return mine
 }
 
-async function begin(database: Database, podId: string, term: string, forced: boolean): Promise<string> {
+async function begin({ database, podId, term, forced = false, actor }: CycleOptions): Promise<string> {
   await database.run((sql) => closeStaleCycles(sql, STALE_SECONDS, podId, [...underWayOf(podId)]))
-  const [cycle] = await database.run((sql) => beginCycle(sql, podId, term, forced))
+  const cycle = await (actor
+    ? database.begin(async (tx) => {
+        const [row] = await beginCycle(tx, podId, term, forced)
+        if (row) await writeAudit(tx, actor, `recovery_${row.id}`, { forced })
+        return row
+      })
+    : database.run(async (sql) => (await beginCycle(sql, podId, term, forced))[0]))
   if (cycle) return cycle.id
   const [running] = await database.run(findRunningCycle)
   throw new FleetError(

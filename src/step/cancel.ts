@@ -1,4 +1,6 @@
-import type { Database } from '../db/connect.ts'
+import type { Actor } from '../access/actor.ts'
+import { writeAudit } from '../access/audit.sql.ts'
+import type { Database, Sql } from '../db/connect.ts'
 import { FleetError } from '../errors.ts'
 import { pass } from '../kernel/failpoint.ts'
 import { cancelSteps, putInReady, putOutcomeAside, removeFromLater, removeFromReady } from './cancel.sql.ts'
@@ -23,38 +25,48 @@ export interface BulkResult {
 /** Pods that hold a cancelled step are told by `onCancelled`; those that do not hear it look at each heartbeat. */
 export async function cancelStep(
   database: Database,
+  actor: Actor,
   stepId: string,
   reason: string,
   onCancelled: (ids: string[]) => void,
 ): Promise<Change> {
-  return database.run(async (sql) => {
-    const step = await getStep(sql, stepId)
-    await pass('cancel.before')
-    const [cancelled] = await cancelSteps(sql, [step.id], reason)
-    await pass('cancel.after')
-    if (!cancelled) {
-      const now = await getStep(sql, stepId)
-      throw new FleetError(
-        'wrong_state',
-        `Step ${stepId} is ${statusOf(now)} already; only a step without an outcome can be cancelled.`,
-      )
-    }
-    // Also where no pod had claimed it: an exchange that began before may be taking it at this moment.
-    onCancelled([step.id])
-    return {
-      step_id: stepId,
-      status: 'cancelled',
-      message: cancelled.claimed
-        ? `Step ${stepId} is cancelled; ${step.pod ?? 'the pod that holds it'} is told to abort its handler.`
-        : `Step ${stepId} is cancelled; no pod had claimed it.`,
-    }
+  const step = await database.run((sql) => getStep(sql, stepId))
+  await pass('cancel.before')
+  const cancelled = await database.begin(async (tx) => {
+    const [row] = await cancelSteps(tx, [step.id], reason)
+    if (row) await writeAudit(tx, actor, stepId, { reason, claimed: row.claimed })
+    return row
   })
+  await pass('cancel.after')
+  if (!cancelled) {
+    const now = await database.run((sql) => getStep(sql, stepId))
+    throw new FleetError(
+      'wrong_state',
+      `Step ${stepId} is ${statusOf(now)} already; only a step without an outcome can be cancelled.`,
+    )
+  }
+  // Also where no pod had claimed it: an exchange that began before may be taking it at this moment.
+  onCancelled([step.id])
+  return {
+    step_id: stepId,
+    status: 'cancelled',
+    message: cancelled.claimed
+      ? `Step ${stepId} is cancelled; ${step.pod ?? 'the pod that holds it'} is told to abort its handler.`
+      : `Step ${stepId} is cancelled; no pod had claimed it.`,
+  }
 }
 
 /** Gives a step that ended without success all its attempts again. */
-export async function redriveStep(database: Database, stepId: string, onReady: () => void): Promise<Change> {
+export async function redriveStep(
+  database: Database,
+  actor: Actor,
+  stepId: string,
+  onReady: () => void,
+): Promise<Change> {
   const step = await database.run((sql) => getStep(sql, stepId))
-  const changed = await redrive(database, [step.id])
+  const changed = await redrive(database, [step.id], (tx) =>
+    writeAudit(tx, actor, stepId, { was: statusOf(step) }),
+  )
   if (changed === 0) {
     const now = await database.run((sql) => getStep(sql, stepId))
     const status = statusOf(now)
@@ -73,8 +85,15 @@ export async function redriveStep(database: Database, stepId: string, onReady: (
   }
 }
 
-/** In one transaction: the outcome is put aside, what may still lie in a tray is taken out, and the step goes in. */
-export const redrive = (database: Database, ids: string[]): Promise<number> =>
+/**
+ * In one transaction: the outcome is put aside, what may still lie in a tray is taken out, the step goes in, and who
+ * wished it is written down.
+ */
+export const redrive = (
+  database: Database,
+  ids: string[],
+  note: (tx: Sql, changed: number) => Promise<unknown>,
+): Promise<number> =>
   database.begin(async (tx) => {
     const aside = await putOutcomeAside(tx, ids)
     if (aside.length === 0) return 0
@@ -87,6 +106,7 @@ export const redrive = (database: Database, ids: string[]): Promise<number> =>
       await removeFromLater(tx, keys)
     }
     await putInReady(tx, aside)
+    await note(tx, aside.length)
     await pass('redrive.before_commit')
     return aside.length
   })
@@ -97,7 +117,7 @@ const SAMPLE_MAX = 20
 /** Walks what fits the filter by key, a bounded batch at a time, and changes at most `limit` of it. */
 async function inBatches(
   find: (after: string, limit: number) => Promise<{ id: string; step_id: string }[]>,
-  change: (ids: string[]) => Promise<number>,
+  change: (ids: string[], sample: string[]) => Promise<number>,
   { dry_run, limit }: { dry_run: boolean; limit: number },
 ): Promise<BulkResult> {
   const result: BulkResult = { matched: 0, changed: 0, dry_run, sample: [], more: false }
@@ -106,9 +126,14 @@ async function inBatches(
     const rows = await find(after, Math.min(BATCH, limit - result.matched))
     if (rows.length === 0) return result
     result.matched += rows.length
-    result.sample.push(...rows.slice(0, SAMPLE_MAX - result.sample.length).map((row) => row.step_id))
+    const named = rows.slice(0, SAMPLE_MAX).map((row) => row.step_id)
+    result.sample.push(...named.slice(0, SAMPLE_MAX - result.sample.length))
     after = rows.at(-1)?.id ?? after
-    if (!dry_run) result.changed += await change(rows.map((row) => row.id))
+    if (!dry_run)
+      result.changed += await change(
+        rows.map((row) => row.id),
+        named,
+      )
   }
   result.more = (await find(after, 1)).length > 0
   return result
@@ -116,16 +141,20 @@ async function inBatches(
 
 export const cancelByFilter = (
   database: Database,
+  actor: Actor,
   filter: BulkFilter,
   bounds: { dry_run: boolean; limit: number },
   onCancelled: (ids: string[]) => void,
 ) =>
   inBatches(
     (after, limit) => database.run((sql) => findLiveSteps(sql, filter, after, limit)),
-    async (ids) => {
-      const cancelled = await database.run((sql) =>
-        cancelSteps(sql, ids, 'cancelled with others by a filter'),
-      )
+    async (ids, sample) => {
+      const cancelled = await database.begin(async (tx) => {
+        const rows = await cancelSteps(tx, ids, 'cancelled with others by a filter')
+        if (rows.length > 0)
+          await writeAudit(tx, actor, null, { filter: given(filter), changed: rows.length, sample })
+        return rows
+      })
       if (cancelled.length > 0) onCancelled(cancelled.map((step) => step.step_id))
       return cancelled.length
     },
@@ -134,15 +163,23 @@ export const cancelByFilter = (
 
 export async function redriveByFilter(
   database: Database,
+  actor: Actor,
   filter: BulkFilter,
   bounds: { dry_run: boolean; limit: number },
   onReady: () => void,
 ) {
   const result = await inBatches(
     (after, limit) => database.run((sql) => findEndedSteps(sql, filter, after, limit)),
-    (ids) => redrive(database, ids),
+    (ids, sample) =>
+      redrive(database, ids, (tx, changed) =>
+        writeAudit(tx, actor, null, { filter: given(filter), changed, sample }),
+      ),
     bounds,
   )
   if (result.changed > 0) onReady()
   return result
 }
+
+/** Without what was not asked for. */
+export const given = (filter: object) =>
+  Object.fromEntries(Object.entries(filter).filter(([, value]) => value !== null && value !== undefined))

@@ -1,16 +1,59 @@
+import type { Actor } from '../access/actor.ts'
+import { writeAudit } from '../access/audit.sql.ts'
 import type { Database } from '../db/connect.ts'
 import { sqlState } from '../db/failure.ts'
-import { addPause, waitForClaims, type PauseRow, type PauseWish } from './queue.sql.ts'
+import { wishDrain } from '../pod/pod.sql.ts'
+import { given } from './cancel.ts'
+import { addPause, removePause, waitForClaims, type PauseRow, type PauseWish } from './queue.sql.ts'
 
 /** Claims take milliseconds. Longer, and those behind us in the line would be held up. */
 const PATIENCE_MS = 1000
 const LOCK_NOT_TO_BE_HAD = '55P03'
 
 /** Lets no step of a type, a key, or both be claimed. When this answers, every claim knows it. */
-export async function pause(database: Database, wish: PauseWish): Promise<PauseRow | undefined> {
-  const [row] = await database.run((sql) => addPause(sql, wish))
+export async function pause(
+  database: Database,
+  actor: Actor,
+  wish: PauseWish,
+): Promise<PauseRow | undefined> {
+  const row = await database.begin(async (tx) => {
+    const [added] = await addPause(tx, wish)
+    await writeAudit(tx, actor, wish.type, given(wish))
+    return added
+  })
   await claimsUnderWay(database)
   return row
+}
+
+/** Answers whether there was a pause of exactly this. */
+export const resume = (
+  database: Database,
+  actor: Actor,
+  wish: { type: string | null; key: string | null },
+): Promise<boolean> =>
+  database.begin(async (tx) => {
+    const removed = await removePause(tx, wish)
+    if (removed.length > 0) await writeAudit(tx, actor, wish.type, given(wish))
+    return removed.length > 0
+  })
+
+/** A pod takes no further steps, or takes them again. Answers whether it lives. */
+export async function drain(
+  database: Database,
+  actor: Actor,
+  podId: string,
+  wanted: boolean,
+  onWish: () => void,
+): Promise<boolean> {
+  const lives = await database.begin(async (tx) => {
+    const [pod] = await wishDrain(tx, podId, wanted)
+    if (pod) await writeAudit(tx, actor, podId, { drain: wanted })
+    return pod !== undefined
+  })
+  if (!lives) return false
+  onWish()
+  await claimsUnderWay(database)
+  return true
 }
 
 /**

@@ -4,6 +4,7 @@ import { test } from 'node:test'
 import { ERROR_CODES } from '../../src/errors.ts'
 import { STATUS } from '../../src/http/problem.ts'
 import { testDatabase } from '../support/database.ts'
+import { ACCESS_PAGE, accessPage } from '../support/access-page.ts'
 import { SETTINGS_PAGE, settingsPage } from '../support/settings-page.ts'
 import { execute } from './page.ts'
 
@@ -12,8 +13,9 @@ import { execute } from './page.ts'
 const read = (page: string) => readFileSync(page, 'utf8')
 const { sql } = await testDatabase()
 
-test('the page of settings is the one that the code describes (npm run generate writes it)', () => {
+test('the pages of settings and of access are those that the code describes (npm run generate writes them)', () => {
   assert.equal(read(SETTINGS_PAGE), settingsPage())
+  assert.equal(read(ACCESS_PAGE), accessPage())
 })
 
 test('every error code has one row, with its status over HTTP, a cause and a cure', () => {

@@ -406,6 +406,32 @@ test('an unknown path is 404 and a wrong method 405 with Allow', async () => {
 
 after(() => gate.open())
 
+test('the first token closes the door; what it opens, what it did and when it ends can be seen', async () => {
+  const made = await client.createToken({ name: 'ops', role: 'admin' })
+  await until('the door to close', async () => (await get(pod.url, '/admin/leader')).status === 401)
+  const admin = createClient({ baseUrl: pod.url, token: made.token, fetch: counting })
+  const viewer = await admin.createToken({ name: 'page', role: 'viewer', expires_in_seconds: 3600 })
+  assert.equal(Date.parse(viewer.expires_at ?? '') - Date.parse(viewer.created_at), 3_600_000)
+  const { tokens } = await admin.listTokens()
+  assert.deepEqual(
+    tokens.map(({ name, role }) => `${name} ${role}`),
+    ['page viewer', 'ops admin'],
+  )
+  assert.equal((await admin.revokeToken({ token_id: viewer.token_id })).name, 'page')
+  assert.equal((await admin.listTokens()).tokens.length, 1)
+  assert.equal((await admin.listTokens({ show: 'all' })).tokens.length, 2)
+  await assert.rejects(admin.revokeToken({ token_id: viewer.token_id }), (e) => refused(e, 409, 'conflict'))
+  await assert.rejects(admin.revokeToken({ token_id: '999' }), (e) => refused(e, 404, 'not_found'))
+  const { entries } = await admin.listAudit({ operation: 'createToken' })
+  assert.deepEqual(
+    entries.map(({ target, who }) => `${target} by ${who}`),
+    [
+      `token ${viewer.token_id} by token ${made.token_id} (ops)`,
+      `token ${made.token_id} by nobody known: no token was ever made`,
+    ],
+  )
+})
+
 test('every operation of the table was called by this file', () => {
   assert.deepEqual(
     Object.keys(specs).filter((name) => !called.has(name)),

@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict'
 import { pino } from 'pino'
-import type { Caller, TokenRole } from '../../src/http/endpoint.ts'
+import { createKeyring } from '../../src/access/keyring.ts'
+import type { TokenRole } from '../../src/access/role.ts'
+import type { Caller } from '../../src/http/endpoint.ts'
 import { createApp, type AppOptions, type Handlers } from '../../src/http/server.ts'
 import { standIns } from './stand-ins.ts'
 
@@ -25,15 +27,22 @@ export interface Seen {
   caller: Caller
 }
 
+interface DoorOptions extends Partial<AppOptions> {
+  tokens?: readonly { role: TokenRole; token: string }[]
+}
+
 /** The door with stand-ins behind it: what reached them, what was logged, and a way to knock. */
-export function openDoor({ handlers, ...options }: Partial<AppOptions> = {}) {
+export function openDoor({ handlers, tokens = [], ...options }: DoorOptions = {}) {
   const seen: Seen[] = []
   const lines: string[] = []
   const log = pino({ level: 'debug', base: null }, { write: (line: string) => void lines.push(line) })
   const app = createApp({
     handlers: recorded({ ...standIns, ...handlers }, seen),
-    tokens: [],
+    keyring: createKeyring(tokens, undefined),
     openAccess: true,
+    hosts: [],
+    rateLimit: 0,
+    proxyHops: 0,
     log,
     version: '9.9.9',
     checkAnswers: true,

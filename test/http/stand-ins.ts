@@ -37,6 +37,17 @@ const recovery = {
   terminal_steps: [],
 }
 
+const tokenRow = {
+  token_id: '7',
+  name: 'deploy',
+  role: 'operator' as const,
+  created_at: AT,
+  created_by: 'ada, by the command line',
+  expires_at: null,
+  last_used_at: AT,
+  revoked_at: null,
+}
+
 export const standIns: Handlers = {
   getHealth: async () => ({
     body: {
@@ -229,5 +240,25 @@ export const standIns: Handlers = {
   listLimits: async () => ({ body: { limits: [] } }),
   getScale: async () => ({
     body: { pending: 10, running: 2, capacity: 8, live_pods: 1, wanted_pods: 2, load_percent: 150 },
+  }),
+  listTokens: async () => ({ body: { tokens: [tokenRow] } }),
+  createToken: async () => ({ body: { ...tokenRow, token: 'fq_shown-once' } }),
+  revokeToken: async () => ({ body: { ...tokenRow, revoked_at: AT, message: 'It opens nothing any more' } }),
+  listAudit: async () => ({
+    body: {
+      entries: [
+        {
+          at: AT,
+          operation: 'cancelStep',
+          target: STEP,
+          who: 'token 7 (deploy)',
+          role: 'operator',
+          ip: '10.0.0.7',
+          request_id: 'a',
+          details: { reason: 'not wanted' },
+        },
+      ],
+      next_cursor: null,
+    },
   }),
 }

@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import { test } from 'node:test'
-import { ROLES, type Spec } from '../../src/http/endpoint.ts'
+import { ROLES } from '../../src/access/role.ts'
+import type { Spec } from '../../src/http/endpoint.ts'
 import { openApiDocument } from '../../src/http/openapi.ts'
 import { specs } from '../../src/http/specs.ts'
 import { ALL_TOKENS, bearer, openDoor, TOKENS } from './door.ts'
@@ -33,6 +34,7 @@ test('openapi.json in the repository is the one that the code describes (npm run
 
 test('the seed and its additions are all there, and nothing else', () => {
   assert.deepEqual(operations.map(({ method, path }) => `${method.toUpperCase()} ${path}`).toSorted(), [
+    'GET /admin/audit',
     'GET /admin/dead-letters',
     'GET /admin/leader',
     'GET /admin/limits',
@@ -41,6 +43,7 @@ test('the seed and its additions are all there, and nothing else', () => {
     'GET /admin/queue',
     'GET /admin/recovery',
     'GET /admin/scale',
+    'GET /admin/tokens',
     'GET /health',
     'GET /idempotency/{step_id}',
     'GET /readyz',
@@ -55,6 +58,8 @@ test('the seed and its additions are all there, and nothing else', () => {
     'POST /admin/pods/{pod_id}/drain',
     'POST /admin/recovery/run',
     'POST /admin/resume',
+    'POST /admin/tokens',
+    'POST /admin/tokens/{token_id}/revoke',
     'POST /steps/cancel',
     'POST /steps/retry',
     'POST /steps/{step_id}/cancel',
@@ -157,7 +162,7 @@ test('the reference page shows every operation and schema, and asks for nothing 
   for (const { path, operation } of operations) {
     assert.ok(page.includes(`id="${operation.operationId}"`))
     assert.ok(page.includes(`href="#${operation.operationId}"`))
-    const place = path.replace('{step_id}', '$STEP_ID').replace('{pod_id}', '$POD_ID')
+    const place = path.replaceAll(/\{(\w+)\}/g, (_, name: string) => `$${name.toUpperCase()}`)
     assert.ok(page.includes(`http://localhost:8000${place}`))
   }
   for (const name of Object.keys(document.components.schemas))
@@ -187,6 +192,8 @@ test('what the client carries into a browser imports nothing of Node', () => {
   }
   visit('src/client.ts')
   assert.deepEqual([...visited].toSorted(), [
+    'src/access/access.schema.ts',
+    'src/access/role.ts',
     'src/client.ts',
     'src/http/endpoint.ts',
     'src/http/specs.ts',

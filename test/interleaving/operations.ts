@@ -10,6 +10,7 @@ import { createForgetter } from '../../src/step/forget.ts'
 import { pause } from '../../src/step/pause.ts'
 import { settle, type Report } from '../../src/step/settle.sql.ts'
 import { createSubmitter } from '../../src/step/submit.ts'
+import { tester } from '../support/actor.ts'
 
 /** A small fleet in rows, in which everything is about to happen. */
 export interface Scene {
@@ -196,16 +197,19 @@ export const OPERATIONS: Operation[] = [
     name: 'cancel',
     async act(database, scene) {
       for (const id of [scene.ready[0], scene.held[0], scene.held[1]])
-        await cancelStep(database, id, 'made', () => {})
+        await cancelStep(database, tester, id, 'made', () => {})
     },
   },
   {
     name: 'retry',
     async act(database, scene) {
-      for (const id of [scene.failed, scene.cancelled]) await redriveStep(database, id, () => {})
+      for (const id of [scene.failed, scene.cancelled]) await redriveStep(database, tester, id, () => {})
     },
   },
-  { name: 'pause', act: (database) => pause(database, { type: TYPE, key: null, until: null, reason: null }) },
+  {
+    name: 'pause',
+    act: (database) => pause(database, tester, { type: TYPE, key: null, until: null, reason: null }),
+  },
   { name: 'retention', act: (database) => createForgetter(database, 60).round() },
   {
     name: 'idempotent submit',

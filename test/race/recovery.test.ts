@@ -9,6 +9,7 @@ import { settle, type Report } from '../../src/step/settle.sql.ts'
 import { assertSound } from '../recovery/fleet.ts'
 import { makeClaims, makePod, makeTerm, type MadeClaim } from '../recovery/rows.ts'
 import { handingIn, want } from '../sql/arrange.ts'
+import { unnoted } from '../support/actor.ts'
 import { testDatabase } from '../support/database.ts'
 
 /** A settle in flight, a recovery cycle, a redrive and a late answer: in every order there is one outcome. */
@@ -130,7 +131,7 @@ test('a dead letter that is tried again belongs to its new claim: every late ans
   assert.deepEqual([...(await placesOf([stepId]))], [{ place: 'outcome failed' }])
   await late(COMPLETED, 'while it is a dead letter')
 
-  assert.equal(await redrive(db.database, [stepId]), 1)
+  assert.equal(await redrive(db.database, [stepId], unnoted), 1)
   await late(COMPLETED, 'while it waits')
   await late(RETRIED, 'while it waits, with another attempt to come')
 
@@ -164,14 +165,14 @@ test('a redrive against the last answer of a pod that still holds the step: it i
       handingIn([report(claim, stepId, how)], (reports) =>
         db.database.run((sql) => settle(sql, pod, reports, round % 2 ? [claim.id] : [])),
       )
-    const [changed] = await Promise.all([redrive(db.database, [stepId]), ends()])
+    const [changed] = await Promise.all([redrive(db.database, [stepId], unnoted), ends()])
     tried += changed
     if (round % 2 === 0) await db.database.run((sql) => settle(sql, pod, [], [claim.id]))
     const live = (await placesOf([stepId])).map((row) => row.place)
     if (changed === 1) assert.deepEqual(live, ['ready 1'], JSON.stringify(how))
     else {
       assert.ok(live.includes('outcome cancelled'), live.join())
-      assert.equal(await redrive(db.database, [stepId]), 1)
+      assert.equal(await redrive(db.database, [stepId], unnoted), 1)
       assert.deepEqual(
         (await placesOf([stepId])).map((row) => row.place),
         ['ready 1'],
@@ -189,7 +190,7 @@ test('a step that failed can be tried again at once, though others of its claim 
   assert.ok(claim)
   const [failed = '', running = ''] = claim.step_ids
   await db.database.run((sql) => settle(sql, pod, [report(claim, failed, FAILED)], []))
-  assert.equal(await redrive(db.database, [failed]), 1)
+  assert.equal(await redrive(db.database, [failed], unnoted), 1)
   assert.deepEqual(
     (await placesOf([failed])).map((row) => row.place),
     ['claimed', 'ready 1'],

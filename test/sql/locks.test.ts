@@ -10,10 +10,21 @@ import { exchange } from '../../src/step/exchange.sql.ts'
 import { settle } from '../../src/step/settle.sql.ts'
 import { createForgetter } from '../../src/step/forget.ts'
 import { forgetHistory, forgetSettled } from '../../src/step/retention.sql.ts'
+import { unnoted } from '../support/actor.ts'
 import { atEnd } from '../support/cleanup.ts'
 import { testDatabase } from '../support/database.ts'
 import { until } from '../support/until.ts'
-import { addLane, addPod, addSteps, claimedOf, failedOf, killPod, reportOf, want } from './arrange.ts'
+import {
+  addLane,
+  addPod,
+  addSteps,
+  againOf,
+  claimedOf,
+  failedOf,
+  killPod,
+  reportOf,
+  want,
+} from './arrange.ts'
 
 const db = await testDatabase()
 const { sql, database } = db
@@ -286,13 +297,29 @@ describe('retention', () => {
   })
 })
 
+describe('an attempt that completed', () => {
+  test('and is handed in as failed by a pod that never heard of its commit: it is no attempt that failed, and does not come back', async () => {
+    const { podId, held } = await claimed(3)
+    const [first] = held
+    await database.run((tx) => settle(tx, podId, [reportOf(first)], []))
+    const refused = await database.run((tx) => settle(tx, podId, [againOf(first, 0)], []))
+    assert.deepEqual(
+      refused.map(({ kind }) => kind),
+      ['superseded'],
+    )
+    assert.equal((await sql`select from fleet_q.attempts where step_id = ${first.step_id}`).length, 0)
+    assert.equal((await sql`select from fleet_q.ready where step_id = ${first.step_id}`).length, 0)
+    assert.equal((await sql`select from fleet_q.later where step_id = ${first.step_id}`).length, 0)
+  })
+})
+
 describe('a redrive', () => {
   test('that an old answer is sent again after: the step is ready, and does not end a second time', async () => {
     const { podId, held } = await claimed(3)
     const [first] = held
     const answer = failedOf(first)
     await database.run((tx) => settle(tx, podId, [answer], []))
-    assert.equal(await redrive(database, [first.step_id]), 1)
+    assert.equal(await redrive(database, [first.step_id], unnoted), 1)
     // The claim stands for the others of its batch; the answer to the first settle was lost on the way.
     const refused = await database.run((tx) => settle(tx, podId, [answer], []))
     assert.deepEqual(
@@ -311,7 +338,7 @@ describe('a redrive', () => {
     const taking = await openTransaction((tx) => exchange(tx, want(podId, { types: [type] }), [], []))
     assert.equal(claimedOf(taking.done).length, 1)
     await database.run((tx) => cancelSteps(tx, [step], 'the test says so'))
-    const redriven = redrive(database, [step])
+    const redriven = redrive(database, [step], unnoted)
     await isWaiting('step.unready')
     await taking.end('commit')
     await redriven
@@ -325,7 +352,7 @@ describe('a redrive', () => {
     const lane = await addLane(sql, { type: `t${count++}` })
     const ids = await addSteps(sql, lane, 3)
     await database.run((tx) => cancelSteps(tx, ids.slice(1, 2), 'the test says so'))
-    await redrive(database, ids)
+    await redrive(database, ids, unnoted)
     const rows = await sql<{ step_id: string }[]>`
       select step_id from fleet_q.ready where lane_id = ${lane} order by position`
     assert.deepEqual(

@@ -12,6 +12,7 @@ import { settle, type Report } from '../../src/step/settle.sql.ts'
 import { countLanes, countOutcomes } from '../../src/step/queue.sql.ts'
 import { forgetSettled } from '../../src/step/retention.sql.ts'
 import { createSubmitter } from '../../src/step/submit.ts'
+import { unnoted } from '../support/actor.ts'
 import { testDatabase, type TestDatabase } from '../support/database.ts'
 import { get } from '../support/http.ts'
 import { startTestPod } from '../support/pods.ts'
@@ -121,7 +122,7 @@ async function createWalk(db: TestDatabase, seed: number, forgetSeconds: number)
       const ended = await sql<{ id: string }[]>`
         select step_id as id from fleet_q.outcomes where step_id = any (${[...steps]}::bigint[]) and status <> 'completed'`
       const ids = some(ended, 4).map(({ id }) => id)
-      await repeatOnConflict(() => redrive(database, ids))
+      await repeatOnConflict(() => redrive(database, ids, unnoted))
     },
     async promote() {
       await database.run((tx) => promoteDue(tx, 5))

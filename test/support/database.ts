@@ -49,6 +49,7 @@ export async function testDatabase(
     async travel(interval) {
       await sql.unsafe(`
         create table if not exists fleet_q.test_clock (ahead interval not null);
+        grant select on fleet_q.test_clock to public;
         insert into fleet_q.test_clock select '0' where not exists (select from fleet_q.test_clock);
         create or replace function fleet_q.clock() returns timestamptz language sql stable
           as 'select now() + (select ahead from fleet_q.test_clock)';`)

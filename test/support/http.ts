@@ -27,7 +27,8 @@ export async function call(
   }
 }
 
-export const get = (url: string, path: string) => call(url, 'GET', path)
+export const get = (url: string, path: string, headers?: Record<string, string>) =>
+  call(url, 'GET', path, undefined, headers)
 export const post = (url: string, path: string, body?: unknown, headers?: Record<string, string>) =>
   call(url, 'POST', path, body, headers)
 

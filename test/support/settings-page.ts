@@ -21,7 +21,7 @@ const FOOT = `
 
 - \`FLEET_Q_DEAD_AFTER_SECONDS\` must be three heartbeats or more, or one slow answer of the database would kill a pod.
 - \`FLEET_Q_STALL_SECONDS\` must not be below \`FLEET_Q_DEAD_AFTER_SECONDS\`.
-- Beyond loopback (\`FLEET_Q_API_HOST\`) a pod wants \`FLEET_Q_TOKENS\`, or \`FLEET_Q_INSECURE=1\`.
+- Beyond loopback (\`FLEET_Q_API_HOST\`) a pod wants a token, in the database or in \`FLEET_Q_TOKENS\`, or \`FLEET_Q_INSECURE=1\`.
 - A pod runs \`FLEET_Q_MAX_PARALLELISM\` × \`FLEET_Q_CAPACITY_PERCENT\` steps at once, rounded down, and at least one.
 - Whatever stops a pod has to wait longer than \`FLEET_Q_DRAIN_DELAY_SECONDS\` + \`FLEET_Q_GRACE_SECONDS\`.
 

@@ -1,4 +1,5 @@
 import type { Handlers } from '../server.ts'
+import { accessRoutes } from './access.ts'
 import type { Door } from './door.ts'
 import { fleetRoutes } from './fleet.ts'
 import { healthRoutes } from './health.ts'
@@ -15,4 +16,5 @@ export const fleetDoor = (door: Door): Handlers => ({
   ...fleetRoutes(door),
   ...limitRoutes(door),
   ...recoveryRoutes(door),
+  ...accessRoutes(door),
 })

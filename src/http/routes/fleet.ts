@@ -1,7 +1,7 @@
 import { FleetError } from '../../errors.ts'
 import { findEligiblePods, findLeader } from '../../pod/leader.sql.ts'
-import { findPod, listPods, sumSlots, wishDrain } from '../../pod/pod.sql.ts'
-import { claimsUnderWay } from '../../step/pause.ts'
+import { findPod, listPods, sumSlots } from '../../pod/pod.sql.ts'
+import { drain } from '../../step/pause.ts'
 import { countLanes, countOutcomes } from '../../step/queue.sql.ts'
 import type { Handlers } from '../server.ts'
 import type { Door } from './door.ts'
@@ -117,26 +117,21 @@ export const fleetRoutes = ({ database, say }: Door): Pick<Handlers, Mine> => ({
     }
   },
 
-  async drainPod({ params, body }) {
-    const [pod] = await database.run((sql) => wishDrain(sql, params.pod_id, body.enabled))
-    if (!pod) {
-      const [ended] = await database.run((sql) => findPod(sql, params.pod_id))
+  async drainPod({ params, body }, caller) {
+    const { pod_id } = params
+    if (!(await drain(database, caller, pod_id, body.enabled, () => say('drain')))) {
+      const [ended] = await database.run((sql) => findPod(sql, pod_id))
       throw ended
-        ? new FleetError(
-            'wrong_state',
-            `Pod ${params.pod_id} is ${ended.status}; only a living pod can drain.`,
-          )
-        : new FleetError('pod_not_found', `There is no pod "${params.pod_id}". GET /admin/pods lists them.`)
+        ? new FleetError('wrong_state', `Pod ${pod_id} is ${ended.status}; only a living pod can drain.`)
+        : new FleetError('pod_not_found', `There is no pod "${pod_id}". GET /admin/pods lists them.`)
     }
-    say('drain')
-    await claimsUnderWay(database)
     return {
       body: {
-        pod_id: pod.public_id,
+        pod_id,
         draining: body.enabled,
         message: body.enabled
-          ? `Pod ${pod.public_id} takes no further steps; what it holds it finishes.`
-          : `Pod ${pod.public_id} takes steps again.`,
+          ? `Pod ${pod_id} takes no further steps; what it holds it finishes.`
+          : `Pod ${pod_id} takes steps again.`,
       },
     }
   },

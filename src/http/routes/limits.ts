@@ -1,16 +1,17 @@
-import { listLimits, removeLimit, setLimit } from '../../step/limit.sql.ts'
+import { limit as setLimit } from '../../step/limit.ts'
+import { listLimits } from '../../step/limit.sql.ts'
 import type { Handlers } from '../server.ts'
 import type { Door } from './door.ts'
 
 export const limitRoutes = ({ database, say, onLimit }: Door): Pick<Handlers, 'setLimit' | 'listLimits'> => ({
-  async setLimit({ body }) {
+  async setLimit({ body }, caller) {
     const limit = {
       type: body.type,
       max_running: body.max_running ?? null,
       max_running_per_key: body.max_running_per_key ?? null,
     }
     const none = limit.max_running === null && limit.max_running_per_key === null
-    await database.run((sql) => (none ? removeLimit(sql, limit.type) : setLimit(sql, limit)))
+    await setLimit(database, caller, limit)
     onLimit()
     say('limit')
     const whole = limit.max_running === null ? '' : ` ${limit.max_running} at once`

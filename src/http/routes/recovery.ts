@@ -27,11 +27,11 @@ export const recoveryRoutes = (door: Door): Pick<Handlers, Mine> => {
   }
 
   return {
-    async runRecovery({ body }) {
+    async runRecovery({ body }, caller) {
       const term = door.term()
       if (term === undefined) {
         if (body.relay) {
-          const answer = await relayCycle(database, publicId, body, () => door.say('recover'))
+          const answer = await relayCycle(database, caller, publicId, body, () => door.say('recover'))
           return { body: answerOf(answer, answer.cycleId, body.dry_run) }
         }
         const [leader] = await database.run(findLeader)
@@ -61,7 +61,7 @@ export const recoveryRoutes = (door: Door): Pick<Handlers, Mine> => {
             },
           }
       }
-      const summary = await runCycle({ database, podId, term, forced: true })
+      const summary = await runCycle({ database, podId, term, forced: true, actor: caller })
       door.onCycle(summary)
       return { body: answerOf(summary, summary.cycleId, false) }
     },
@@ -115,12 +115,12 @@ export const recoveryRoutes = (door: Door): Pick<Handlers, Mine> => {
       }
     },
 
-    redriveDeadLetter: async ({ params }) => ({
-      body: await redriveLetter(database, params.step_id, onReady),
+    redriveDeadLetter: async ({ params }, caller) => ({
+      body: await redriveLetter(database, caller, params.step_id, onReady),
     }),
 
-    redriveDeadLetters: async ({ body }) => ({
-      body: await redriveLetters(database, body.filter, body, onReady),
+    redriveDeadLetters: async ({ body }, caller) => ({
+      body: await redriveLetters(database, caller, body.filter, body, onReady),
     }),
   }
 }

@@ -1,7 +1,7 @@
 import { FleetError } from '../../errors.ts'
 import { cancelByFilter, cancelStep, redriveByFilter, redriveStep } from '../../step/cancel.ts'
-import { pause } from '../../step/pause.ts'
-import { listPauses, removePause, type BulkFilter } from '../../step/queue.sql.ts'
+import { pause, resume } from '../../step/pause.ts'
+import { listPauses, type BulkFilter } from '../../step/queue.sql.ts'
 import { pageOfLogs, pageOfSteps } from '../../step/read.ts'
 import type { Handlers } from '../server.ts'
 import type { Door } from './door.ts'
@@ -47,27 +47,42 @@ export const stepRoutes = (door: Door): Pick<Handlers, Mine> => {
 
     listLogs: async ({ params, query }) => ({ body: await pageOfLogs(database, params.step_id, query) }),
 
-    cancelStep: async ({ params, body }) => ({
+    cancelStep: async ({ params, body }, caller) => ({
       body: await cancelStep(
         database,
+        caller,
         params.step_id,
         body.reason ?? 'cancelled by an operator',
         onCancelled,
       ),
     }),
 
-    retryStep: async ({ params }) => ({ body: await redriveStep(database, params.step_id, onReady) }),
-
-    cancelSteps: async ({ body }) => ({
-      body: await cancelByFilter(database, bulkFilter(body.filter, LIVE, 'cancelled'), body, onCancelled),
+    retryStep: async ({ params }, caller) => ({
+      body: await redriveStep(database, caller, params.step_id, onReady),
     }),
 
-    retrySteps: async ({ body }) => ({
-      body: await redriveByFilter(database, bulkFilter(body.filter, ENDED, 'tried again'), body, onReady),
+    cancelSteps: async ({ body }, caller) => ({
+      body: await cancelByFilter(
+        database,
+        caller,
+        bulkFilter(body.filter, LIVE, 'cancelled'),
+        body,
+        onCancelled,
+      ),
     }),
 
-    async pause({ body }) {
-      const row = await pause(database, {
+    retrySteps: async ({ body }, caller) => ({
+      body: await redriveByFilter(
+        database,
+        caller,
+        bulkFilter(body.filter, ENDED, 'tried again'),
+        body,
+        onReady,
+      ),
+    }),
+
+    async pause({ body }, caller) {
+      const row = await pause(database, caller, {
         type: body.type ?? null,
         key: body.key ?? null,
         until: body.until ?? null,
@@ -85,21 +100,18 @@ export const stepRoutes = (door: Door): Pick<Handlers, Mine> => {
       }
     },
 
-    async resume({ body }) {
-      const removed = await database.run((sql) =>
-        removePause(sql, { type: body.type ?? null, key: body.key ?? null }),
-      )
-      if (removed.length > 0) onReady()
+    async resume({ body }, caller) {
+      const ended = await resume(database, caller, { type: body.type ?? null, key: body.key ?? null })
+      if (ended) onReady()
       return {
         body: {
           type: body.type ?? null,
           key: body.key ?? null,
           paused: false,
           until: null,
-          message:
-            removed.length > 0
-              ? `Steps of ${nameOf(body)} start again.`
-              : `There was no pause of exactly ${nameOf(body)}; GET /admin/pauses lists those in force.`,
+          message: ended
+            ? `Steps of ${nameOf(body)} start again.`
+            : `There was no pause of exactly ${nameOf(body)}; GET /admin/pauses lists those in force.`,
         },
       }
     },

@@ -1,0 +1,131 @@
+import type { Database } from '../db/connect.ts'
+import { ROLES, type TokenRole } from './role.ts'
+import { goodTokens, hadTokens, noteUse, type GoodToken } from './token.sql.ts'
+import { digestOf, isToken } from './token.ts'
+
+/** The tokens that open this pod's door: those of its settings, and those of the database. */
+export interface Keyring {
+  /** Undefined: nobody's. */
+  holderOf(token: string): Holder | undefined
+  /** No token was ever made: where only this machine gets in, nobody needs one. */
+  isEmpty(): boolean
+  /**
+   * Before either is believed: a promise where the database is to be asked first, once for many requests; it fails where
+   * the database is away. Most of the time there is nothing to wait for.
+   */
+  fresh(token?: string): Promise<void> | undefined
+}
+
+export interface Holder {
+  /** One of each token. */
+  id: string
+  role: TokenRole
+  who: string
+}
+
+interface Key extends Holder {
+  /** By performance.now(). */
+  goodUntil: number
+  /** Of the row that remembers its use; undefined for one of the settings. */
+  row: number | undefined
+  useNotedAt: number
+}
+
+/** Older than this the ring is read again, behind the request. What was revoked is good for no longer than LATE_MS. */
+const OLD_MS = 1000
+const LATE_MS = 3000
+/** For a token of ours that is not on the ring: it may have been made a moment ago. */
+const STRANGE_MS = 200
+const USE_NOTED_EVERY_MS = 60_000
+
+export function createKeyring(
+  configured: readonly { role: TokenRole; token: string }[],
+  database: Database | undefined,
+): Keyring {
+  const ours = configured.map(({ role, token }, i): [string, Key] => [
+    nameOf(token),
+    {
+      id: `configured ${i}`,
+      role,
+      who: 'a configured token',
+      goodUntil: Number.POSITIVE_INFINITY,
+      row: undefined,
+      useNotedAt: 0,
+    },
+  ])
+  let keys = new Map<string, Key>(strongestLast(ours))
+  let everMade = configured.length > 0
+  let readAt = Number.NEGATIVE_INFINITY
+  let reading: Promise<void> | undefined
+
+  /** Several may wait for one look. */
+  function read(): Promise<void> {
+    reading ??= readOnce().finally(() => {
+      reading = undefined
+    })
+    return reading
+  }
+
+  async function readOnce() {
+    const begunAt = performance.now()
+    if (database)
+      await database.run(async (sql) => {
+        const [rows, [row]] = await Promise.all([goodTokens(sql), hadTokens(sql)])
+        everMade ||= row?.had ?? false
+        const before = keys
+        keys = new Map([
+          ...rows.map((each) => keyOf(each, begunAt, before)),
+          // Last, for they win: one that an operator has put into the settings may not be weakened by a row.
+          ...strongestLast(ours),
+        ])
+      })
+    readAt = begunAt
+  }
+
+  function find(token: string): Holder | undefined {
+    const key = keys.get(nameOf(token))
+    const now = performance.now()
+    if (!key || key.goodUntil <= now) return undefined
+    if (key.row !== undefined && now - key.useNotedAt > USE_NOTED_EVERY_MS) {
+      key.useNotedAt = now
+      const { row } = key
+      database?.run((sql) => noteUse(sql, row)).catch(() => {})
+    }
+    return key
+  }
+
+  return {
+    isEmpty: () => !everMade,
+    holderOf: find,
+    fresh(token) {
+      if (!database) return undefined
+      const age = performance.now() - readAt
+      if (age > LATE_MS) return read()
+      if (age > OLD_MS) read().catch(() => {})
+      const isStrange = token !== undefined && age > STRANGE_MS && isToken(token) && !find(token)
+      return isStrange ? read() : undefined
+    },
+  }
+}
+
+/** A digest, so that no time that a look-up takes tells anything of the token. */
+const nameOf = (token: string) => digestOf(token).toString('base64')
+
+function keyOf(row: GoodToken, readAt: number, before: Map<string, Key>): [string, Key] {
+  const name = row.digest.toString('base64')
+  return [
+    name,
+    {
+      id: `token ${row.id}`,
+      role: row.role,
+      who: `token ${row.id} (${row.name})`,
+      goodUntil: readAt + (row.left_ms ?? Number.POSITIVE_INFINITY),
+      row: row.id,
+      useNotedAt: before.get(name)?.useNotedAt ?? Number.NEGATIVE_INFINITY,
+    },
+  ]
+}
+
+/** One token with two roles has the higher: of two entries a map keeps the last. */
+const strongestLast = (keys: [string, Key][]) =>
+  keys.toSorted(([, a], [, b]) => ROLES.indexOf(a.role) - ROLES.indexOf(b.role))
