@@ -81,7 +81,7 @@ async function untilFailure(output: NodeJS.ReadableStream): Promise<{ passed: nu
       throw new Error(`this is no mistake but nonsense: ${name}: ${why}`)
     return {
       passed,
-      failure: { passed: false, test: name, why: why.split('\n')[0]?.slice(0, WHY_CHARACTERS) ?? '' },
+      failure: { passed: false, test: name, why: why.replaceAll(/\s+/g, ' ').slice(0, WHY_CHARACTERS) },
     }
   }
   return { passed }

@@ -23,7 +23,8 @@ const copy = join(folder, 'fleet-q')
 // Of its own: tests that are killed leave their databases behind.
 const server = await startTestServer()
 const stop = new AbortController()
-for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => stop.abort(new Error('asked to stop')))
+for (const signal of ['SIGINT', 'SIGTERM'] as const)
+  process.once(signal, () => stop.abort(new Error('asked to stop')))
 const known = new Map<string, Verdict>()
 const startedAt = performance.now()
 const secondsSince = (from: number) => `${((performance.now() - from) / 1000).toFixed(0)} s`
