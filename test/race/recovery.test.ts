@@ -150,6 +150,30 @@ test('a dead letter that is tried again belongs to its new claim: every late ans
   await emptyTrays()
 })
 
+test('an answer under a claim that is gone is refused, though its pod holds the step under another one', async () => {
+  // Given back and taken again, all by one pod: an answer to the first run comes late, while the second one runs.
+  const pod = await makePod(db.sql)
+  const [claim] = await makeClaims(db.sql, [pod], { claims: 1, perClaim: 1 })
+  assert.ok(claim)
+  const [stepId = ''] = claim.step_ids
+  const handIn = (made: Report, ended: string[]) => db.database.run((sql) => settle(sql, pod, [made], ended))
+  assert.deepEqual([...(await handIn(report(claim, stepId, RELEASED), [claim.id]))], [])
+  const next = await db.database.run((sql) => claimNext(sql, pod))
+  assert.equal(next.step_id, stepId)
+
+  const late = await handIn(report(claim, stepId, COMPLETED), [])
+  assert.deepEqual(
+    late.map(({ kind }) => kind),
+    ['fenced'],
+  )
+  assert.deepEqual(
+    (await placesOf([stepId])).map((row) => row.place),
+    ['claimed'],
+  )
+  await handIn({ ...report(claim, stepId, COMPLETED), claimId: next.claim_id }, [next.claim_id])
+  assert.deepEqual([...(await placesOf([stepId]))], [{ place: 'outcome completed' }])
+})
+
 test('a redrive against the last answer of a pod that still holds the step: it is tried again once, or not at all', async () => {
   let tried = 0
   const rounds = 40

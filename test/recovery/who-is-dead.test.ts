@@ -105,6 +105,26 @@ test('a pod that was declared dead never beats again', async () => {
     assert.equal((await beat(await makePod(sql, { status }))).length, 0)
 })
 
+test('a beat is at the time of the database, whatever the machine of its pod believes', async () => {
+  await noPods()
+  const chief = await makePod(sql)
+  const back = await makePod(sql, { silentMs: 14_000 })
+  await beatHeart(sql, { id: back, heartbeatMs: 5000, running: 0, stuck: 0 })
+  const [row] = await sql`select beat_at = fleet_q.clock() as now from fleet_q.pods where id = ${back}`
+  assert.deepEqual(row, { now: true })
+  await makePod(sql)
+  assert.deepEqual(await deadFor(sql, chief), [])
+})
+
+test('a pod that was started again under its name does not keep its former self alive', async () => {
+  await noPods()
+  const chief = await makePod(sql, { name: 'chief' })
+  const former = await makePod(sql, { name: 'phoenix', silentMs: 16_000 })
+  const self = await makePod(sql, { name: 'phoenix', ageMs: 10_000 })
+  await beatHeart(sql, { id: self, heartbeatMs: 5000, running: 0, stuck: 0 })
+  assert.deepEqual(await deadFor(sql, chief), [former])
+})
+
 test('a step that two pods died of comes back apart from its neighbours, the third time it is poison', async () => {
   await noPods()
   const chief = await makePod(sql)
