@@ -1,6 +1,7 @@
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
+import { createClient, FleetQError } from '../client.ts'
 import { loadConfig } from '../config.ts'
 import { startLocalPostgres } from '../db/local/start.ts'
 import { FleetError } from '../errors.ts'
@@ -36,7 +37,9 @@ export async function fleet(args: string[], env: Env): Promise<void> {
 
   const local = config.databaseUrl ? undefined : await startLocalPostgres({ dataDir: config.dataDir })
   const databaseUrl = local?.url ?? config.databaseUrl
-  const story = createStory(process.stdout)
+  const clientOf = (baseUrl: string) =>
+    createClient({ baseUrl, ...(config.token === '' ? {} : { token: config.token }) })
+  const story = createStory(process.stdout, clientOf)
   const pods: FleetPod[] = []
   let ending = false
 
@@ -74,6 +77,9 @@ export async function fleet(args: string[], env: Env): Promise<void> {
   )
   try {
     for (let number = 1; number <= count; number++) await start(number)
+    await clientOf(pods[0]?.url ?? '')
+      .getQueue()
+      .catch(refusedToUs)
   } catch (error) {
     ending = true
     for (const pod of pods) pod.signal('SIGTERM')
@@ -81,7 +87,7 @@ export async function fleet(args: string[], env: Env): Promise<void> {
     await local?.stop()
     throw error
   }
-  const load = startLoad(() => pods.filter((pod) => !pod.ended).map((pod) => pod.url), rate)
+  const load = startLoad(clientOf, () => pods.filter((pod) => !pod.ended).map((pod) => pod.url), rate)
   story.say(
     `${rate} steps a second are submitted; ${process.stdout.isTTY ? 'the last line' : 'a line every 5 s'} tells how the fleet is`,
   )
@@ -149,4 +155,13 @@ function killFromOutside(stateFile: string, which: string | undefined) {
   process.stdout.write(
     `pod ${number} (${pod.id}, process ${pod.pid}) was killed with SIGKILL; the fleet's terminal tells what happens\n`,
   )
+}
+
+function refusedToUs(error: unknown): never {
+  if (error instanceof FleetQError && error.status === 401)
+    throw new FleetError(
+      'unauthenticated',
+      'These pods want a token. Make one (fleet-q token create --role operator) and hand it over as FLEET_Q_TOKEN.',
+    )
+  throw error
 }

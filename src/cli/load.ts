@@ -1,4 +1,4 @@
-import { createClient } from '../client.ts'
+import type { Client } from '../client.ts'
 
 export interface Load {
   counts(): { submitted: number; refused: number }
@@ -6,7 +6,7 @@ export interface Load {
 }
 
 /** A steady load for a demonstration: steps that take one second to five, so that every pod holds some. */
-export function startLoad(urls: () => string[], perSecond: number): Load {
+export function startLoad(clientOf: (url: string) => Client, urls: () => string[], perSecond: number): Load {
   let submitted = 0
   let refused = 0
   let turn = 0
@@ -16,7 +16,7 @@ export function startLoad(urls: () => string[], perSecond: number): Load {
       const alive = urls()
       const url = alive[turn++ % Math.max(alive.length, 1)]
       if (url === undefined) return
-      createClient({ baseUrl: url })
+      clientOf(url)
         .submitStep({ type: 'sleep', args: { seconds: 1 + Math.random() * 4 }, tags: ['demonstration'] })
         .then(
           () => submitted++,

@@ -1,5 +1,5 @@
 import { styleText } from 'node:util'
-import { createClient, type Client } from '../client.ts'
+import type { Client } from '../client.ts'
 import { durationText } from '../kernel/duration.ts'
 import type { FleetPod } from './spawn-pod.ts'
 
@@ -17,7 +17,7 @@ const FOLLOW_LIMIT_MS = 120_000
 const STEPS_SHOWN = 8
 
 /** What happens, told for a person at a terminal. */
-export function createStory(out: NodeJS.WriteStream): Story {
+export function createStory(out: NodeJS.WriteStream, clientOf: (url: string) => Client): Story {
   const colour = out.isTTY && out.hasColors()
   const paint = (style: 'bold' | 'red' | 'green' | 'yellow' | 'gray', text: string) =>
     colour ? styleText(style, text) : text
@@ -114,8 +114,6 @@ export function createStory(out: NodeJS.WriteStream): Story {
     },
   }
 }
-
-const clientOf = (baseUrl: string) => createClient({ baseUrl })
 
 const stepsOf = async (client: Client, pod: string) =>
   (await client.listSteps({ pod, status: 'claimed', limit: 100 }).catch(() => ({ steps: [] }))).steps

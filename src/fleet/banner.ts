@@ -1,22 +1,20 @@
 import { relative } from 'node:path'
-import type { Config } from '../config.ts'
 import type { LocalPostgres } from '../db/local/start.ts'
 import { durationText } from '../kernel/duration.ts'
 import type { Pod } from './start-pod.ts'
 import { VERSION } from './version.ts'
 
 export interface BannerFacts {
-  config: Config
   pod: Pod
   local: LocalPostgres | undefined
   startMs: number
 }
 
 /** What a newcomer sees first: what was started, where it lies, and a line that works when it is pasted. */
-export function banner({ config, pod, local, startMs }: BannerFacts): string {
+export function banner({ pod, local, startMs }: BannerFacts): string {
   const { host, port } = pod.address
   const url = `http://${host.includes(':') ? `[${host}]` : host === '0.0.0.0' ? '127.0.0.1' : host}:${port}`
-  const token = config.tokens.length > 0 ? ` -H 'authorization: Bearer <token>'` : ''
+  const token = pod.needsToken ? ` -H 'authorization: Bearer <token>'` : ''
   const types =
     pod.types.length > 0 ? pod.types.join(', ') : 'none: set FLEET_Q_HANDLERS to a folder of yours'
   const lines = [

@@ -36,8 +36,7 @@ export async function runPod(
     await local?.stop()
     throw error
   }
-  if (isPretty(config))
-    process.stdout.write(banner({ config, pod, local, startMs: performance.now() - startedAt }))
+  if (isPretty(config)) process.stdout.write(banner({ pod, local, startMs: performance.now() - startedAt }))
   else log.info({ pod: pod.id, ...pod.address, database: local ? 'local' : 'given' }, 'this pod is up')
   endOnSignals(pod, local, log, signals)
   trimHeap()

@@ -49,6 +49,8 @@ export interface Pod {
   readonly migrated: number[]
   readonly types: string[]
   readonly capacity: number
+  /** A token was made for this fleet, or stands in the settings: without one nobody gets in. */
+  readonly needsToken: boolean
   /** Finishes what it can within the grace period, releases the rest, says goodbye. */
   stop(why?: string): Promise<void>
   /** An exception that nobody caught: blames the attempt it came from, releases the others, ends quickly. */
@@ -317,6 +319,7 @@ export async function startPod(options: PodOptions): Promise<Pod> {
       migrated,
       types: [...registry.keys()],
       capacity,
+      needsToken: !keyring.isEmpty(),
       stop: life.stop,
       crash: life.crash,
     }
