@@ -65,6 +65,8 @@ export async function startPgBouncer(databaseUrl: string, serverConnections: num
       'pool_mode = transaction',
       `default_pool_size = ${serverConnections}`,
       'max_client_conn = 4000',
+      // 15 s if nothing is said: one refused login, as in a restart of Postgres, and everybody waits so long.
+      'server_login_retry = 1',
       `logfile = ${join(folder, 'log')}`,
     ].join('\n'),
   )
