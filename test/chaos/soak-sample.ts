@@ -24,7 +24,7 @@ export async function takeSample(
   accepted: number,
 ): Promise<Sample | undefined> {
   const [row] = await world.sql<{ settled: number; steps: number; connections: number }[]>`
-    select (select count(*)::int from chaos.audit where what = 'settled') as settled,
+    select (select coalesce(sum(cardinality(step_ids)), 0)::int from chaos.ended) as settled,
       (select count(*)::int from fleet_q.steps) as steps,
       (
         select count(*)::int from pg_stat_activity
