@@ -13,7 +13,6 @@ import { addPod, claimedOf, killPod, want } from '../sql/arrange.ts'
 import { testDatabase } from '../support/database.ts'
 import {
   cancel,
-  ENDS,
   handIn,
   isEnded,
   recover,
@@ -26,6 +25,7 @@ import {
   type Pod,
   type Step,
 } from './status-model.ts'
+import { move, type Move } from './status-moves.ts'
 
 /** Everything that may happen to steps, in orders drawn by chance: what SQL shows is what a small model says. */
 
@@ -41,62 +41,6 @@ const leader = await addPod(sql, [])
 const [led] = await sql<{ term: string }[]>`
   insert into fleet_q.leader_terms (pod_id, began_why) values (${leader}, 'made') returning term`
 const term = led?.term ?? ''
-
-type Move =
-  | { kind: 'submit'; delayed: boolean; maxRetries: number }
-  | { kind: 'claim'; pod: number; most: number }
-  | { kind: 'hand in'; claim: number; step: number; end: End }
-  | { kind: 'cancel' | 'redrive'; step: number }
-  | { kind: 'die' | 'leave'; pod: number; recovered: boolean }
-  | { kind: 'recover' | 'promote' | 'pause' }
-
-const some = fc.nat({ max: 1000 })
-const move: fc.Arbitrary<Move> = fc.oneof(
-  {
-    weight: 2,
-    arbitrary: fc.record({
-      kind: fc.constant('submit' as const),
-      delayed: fc.constantFrom(false, false, true),
-      maxRetries: fc.constantFrom(0, 1, 3, 3),
-    }),
-  },
-  {
-    weight: 7,
-    arbitrary: fc.record({
-      kind: fc.constant('claim' as const),
-      pod: some,
-      most: fc.integer({ min: 1, max: 4 }),
-    }),
-  },
-  {
-    weight: 5,
-    arbitrary: fc.record({
-      kind: fc.constant('hand in' as const),
-      claim: some,
-      step: some,
-      end: fc.constantFrom(...ENDS),
-    }),
-  },
-  {
-    weight: 3,
-    arbitrary: fc.record({ kind: fc.constantFrom('cancel' as const, 'redrive' as const), step: some }),
-  },
-  {
-    weight: 5,
-    arbitrary: fc.record({
-      kind: fc.constantFrom('die' as const, 'die' as const, 'leave' as const),
-      pod: some,
-      // At once, or by a later move: what happens in between is late.
-      recovered: fc.boolean(),
-    }),
-  },
-  {
-    weight: 3,
-    arbitrary: fc.record({
-      kind: fc.constantFrom('recover' as const, 'promote' as const, 'pause' as const),
-    }),
-  },
-)
 
 let count = 0
 
