@@ -1,4 +1,5 @@
 import type { Sql } from '../db/connect.ts'
+import { arcsOf, type Turn } from './circle.ts'
 
 export interface ClaimedStep {
   kind: 'claimed'
@@ -31,9 +32,8 @@ export interface Want {
   podId: string
   types: string[]
   limit: number
-  /** Lanes of one priority are visited in a circle: this one was visited last. */
-  afterLane: number
-  afterPriority: number
+  /** Highest priority first. */
+  turns: readonly Turn[]
   /** What the pod remembers of lanes: how far it has come, and how far at their front, in negative positions. */
   markLanes: number[]
   markPositions: string[]
@@ -43,8 +43,13 @@ export interface Want {
 
 type Fragment = ReturnType<Sql>
 
-const inCircle = (sql: Sql, condition: Fragment) => sql`
-  from fleet_q.lanes where ${condition} order by priority desc, id`
+const arcs = (sql: Sql, turns: readonly Turn[]) => {
+  const all = arcsOf(turns)
+  return sql`unnest(
+    ${all.map((arc) => arc.highest)}::smallint[], ${all.map((arc) => arc.lowest)}::smallint[],
+    ${all.map((arc) => arc.first)}::int[], ${all.map((arc) => arc.last)}::int[]
+  ) as arc (highest, lowest, first, last)`
+}
 
 /** This pod may claim, and the lane is not paused. */
 const isOpen = (sql: Sql, podId: string, lanes: Fragment) => sql`(
@@ -75,11 +80,11 @@ export const claiming = (sql: Sql, want: Want) => sql`
   -- fill the claim. A claim that sorted them all first took 40 ms.
   lane as materialized (
     select circle.id, ${want.limit}::int as quota, stretch.above, stretch.below
-    from (
-      (select id, type, priority, key, floor ${inCircle(sql, sql`priority > ${want.afterPriority}`)})
-      union all (select id, type, priority, key, floor ${inCircle(sql, sql`priority = ${want.afterPriority} and id > ${want.afterLane}`)})
-      union all (select id, type, priority, key, floor ${inCircle(sql, sql`priority = ${want.afterPriority} and id <= ${want.afterLane}`)})
-      union all (select id, type, priority, key, floor ${inCircle(sql, sql`priority < ${want.afterPriority}`)})
+    from ${arcs(sql, want.turns)}
+    cross join lateral (
+      select id, type, key, floor from fleet_q.lanes
+      where priority between arc.lowest and arc.highest and id between arc.first and arc.last
+      order by priority desc, id
     ) as circle
     cross join lateral (values
       (coalesce(((select of_front from mark) ->> circle.id::text)::bigint, -9223372036854775808), 0::bigint),
@@ -146,12 +151,14 @@ export const lockLimits = (sql: Sql, types: string[]) => sql<{ type: string }[]>
  * younger than the lock sees what the pod before has claimed (counted in one statement, limits are exceeded). One
  * lane of each limited whole a time: two lanes that share what is left would each take all of it.
  */
-export const claimLimited = (
-  sql: Sql,
-  want: Pick<Want, 'podId' | 'limit' | 'afterLane'>,
-  types: string[],
-) => sql<(ClaimedStep | DroppedSteps)[]>`
-  with /* step.claim_limited */ busy as materialized (
+export const claimLimited = (sql: Sql, want: Pick<Want, 'podId' | 'limit' | 'turns'>, types: string[]) => sql<
+  (ClaimedStep | DroppedSteps)[]
+>`
+  with /* step.claim_limited */ turn as materialized (
+    select jsonb_object(
+      ${want.turns.map(({ priority }) => priority)}::text[], ${want.turns.map(({ lane }) => lane)}::text[]) as lane_of
+  ),
+  busy as materialized (
     select lanes.type, lanes.key, count(*) as steps
     from fleet_q.claims
     cross join unnest(claims.step_ids) as held (step_id)
@@ -166,6 +173,7 @@ export const claimLimited = (
   ),
   open_lane as materialized (
     select lanes.id, lanes.type, lanes.key, lanes.priority, limits.max_running is not null as whole_type,
+      lanes.id <= coalesce(((select lane_of from turn) ->> lanes.priority::text)::int, 0) as had_turn,
       stretch.above, stretch.below,
       least(
         limits.max_running
@@ -190,9 +198,9 @@ export const claimLimited = (
     from (
       select distinct on (type, case when not whole_type then key end) *
       from open_lane where quota > 0
-      order by type, case when not whole_type then key end, priority desc, id <= ${want.afterLane}, id
+      order by type, case when not whole_type then key end, priority desc, had_turn, id
     ) as first_of_each
-    order by priority desc, id <= ${want.afterLane}, id
+    order by priority desc, had_turn, id
   ),
   ${taking(sql, want)}
   ${takenSteps(sql)}

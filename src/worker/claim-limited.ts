@@ -15,7 +15,7 @@ export interface LimitedClaims {
   heard(limitedTypes: string[]): boolean
   /** A pod calls out that it has changed. */
   refresh(): Promise<boolean>
-  claim(want: Pick<Want, 'podId' | 'limit' | 'afterLane'>): Promise<LimitedClaim>
+  claim(want: Pick<Want, 'podId' | 'limit' | 'turns'>): Promise<LimitedClaim>
 }
 
 interface LimitedClaim {

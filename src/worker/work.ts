@@ -7,8 +7,8 @@ import {
   findStrayClaims,
   type ClaimedStep,
   type DroppedSteps,
-  type Want,
 } from '../step/claim.sql.ts'
+import { takeTurns, type Turn } from '../step/circle.ts'
 import { exchange } from '../step/exchange.sql.ts'
 import { settle, type RefusedReport, type Report } from '../step/settle.sql.ts'
 import { carrier, type Carrier } from './carry.ts'
@@ -108,7 +108,7 @@ export function createWorker(options: WorkerOptions): PodWorker {
   let sweptAt = performance.now()
   const sweepMs = SWEEP_MS * (0.8 + Math.random() * 0.4)
   let strayCheckedAt = performance.now()
-  let after = BEFORE_ALL
+  let turns: readonly Turn[] = []
   let pollTimer: NodeJS.Timeout | undefined
   let aheadTimer: NodeJS.Timeout | undefined
   let lookedTwice = false
@@ -186,7 +186,7 @@ export function createWorker(options: WorkerOptions): PodWorker {
   function send(mail: Mail, free: number): Promise<(ClaimedStep | RefusedReport | DroppedSteps)[]> {
     if (free === 0) return database.run((sql) => settle(sql, podId, mail.reports, mail.ended))
     sweepIfDue()
-    const want = { podId, types, limit: free, ...after, ...marks.all() }
+    const want = { podId, types, limit: free, turns, ...marks.all() }
     return database.run((sql) => exchange(sql, want, mail.reports, mail.ended))
   }
 
@@ -211,7 +211,7 @@ export function createWorker(options: WorkerOptions): PodWorker {
   /** From types with a limit in the fleet; a pod whose types have none pays nothing. */
   async function claimLimited(free: number) {
     const limit = Math.min(free, capacity - slots.running - slots.waiting)
-    const more = await limits.claim({ podId, limit, afterLane: after.afterLane })
+    const more = await limits.claim({ podId, limit, turns })
     take(more.steps)
     if (more.dropped || (limit > 0 && more.steps.length === limit)) mayFind = true
     // Another pod held the lock of a limit: it is free again in a moment.
@@ -239,7 +239,7 @@ export function createWorker(options: WorkerOptions): PodWorker {
   function take(claimed: ClaimedStep[]) {
     if (claimed.length === 0) return
     marks.took(claimed, performance.now())
-    after = lastVisited(claimed, after)
+    turns = takeTurns(turns, claimed)
     for (const step of claimed) outbox.opened(step.claim_id)
     if (leaving !== undefined) return release(claimed, leaving)
     slots.put(claimed)
@@ -383,25 +383,6 @@ export function createWorker(options: WorkerOptions): PodWorker {
       })
     },
   }
-}
-
-/** Where in the circle of lanes the next exchange begins. */
-type Place = Pick<Want, 'afterLane' | 'afterPriority'>
-
-const BEFORE_ALL: Place = { afterLane: 0, afterPriority: 32_767 }
-
-/** Lanes of one priority are visited in a circle: the one that this exchange came to last. */
-function lastVisited(claimed: ClaimedStep[], { afterLane }: Place): Place {
-  const lowest = claimed.at(-1)?.priority
-  if (lowest === undefined) return BEFORE_ALL
-  let last: number | undefined
-  for (const { lane_id, priority } of claimed) {
-    if (priority !== lowest) continue
-    const wrapped = lane_id <= afterLane
-    const lastWrapped = last !== undefined && last <= afterLane
-    if (last === undefined || (wrapped === lastWrapped ? lane_id > last : wrapped)) last = lane_id
-  }
-  return { afterLane: last ?? afterLane, afterPriority: lowest }
 }
 
 /** Time that `letGo` takes until every step is handed in, with a margin for the statement. */

@@ -50,6 +50,8 @@ function wish(seed: number, n: number): StepWish {
     priority: random.pick([0, 0, 0, 0, 5, -5]),
     ...wishes,
   })
+  // Long in their first attempt: what a pod holds when it is killed.
+  if (share < 0.02) return step('long', { ms: random.between(2000, 10_000) })
   if (share < 0.6) return step('plain')
   if (share < 0.72) return step('ledger', { n })
   if (share < 0.75) return step('ledger', { n, ms: random.between(5, 300) })

@@ -31,6 +31,8 @@ export interface World {
 export async function makeWorld(options: {
   folder: string
   pods: number
+  /** Settings of the pods. */
+  env?: Record<string, string>
   say(line: string): void
 }): Promise<World> {
   const { folder, say } = options
@@ -53,7 +55,7 @@ export async function makeWorld(options: {
         n,
         // The last one comes through PgBouncer, where there is one: no prepared statements, no calls.
         ...(bouncer && n === options.pods - 1 ? { url: bouncer.url, pooler: true } : { url, pooler: false }),
-        env: { CHAOS_SINK: sink },
+        env: { CHAOS_SINK: sink, ...options.env },
         folder,
         say,
       }),

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import postgres from 'postgres'
 import { cancelSteps } from '../../src/step/cancel.sql.ts'
+import { takeTurns, type Turn } from '../../src/step/circle.ts'
 import { type ClaimedStep, type Want } from '../../src/step/claim.sql.ts'
 import { exchange } from '../../src/step/exchange.sql.ts'
 import { settle } from '../../src/step/settle.sql.ts'
@@ -128,11 +129,13 @@ test('four pods that claim 300 times each, ten at a time, never take a step twic
     const podId = await addPod(crowded.sql)
     const mine: string[] = []
     let last: ClaimedStep[] = []
+    let turns: readonly Turn[] = []
     for (let n = 0; n < times; n++) {
       const reports = last.map((step) => reportOf(step))
       const ended = [...new Set(last.map((step) => step.claim_id))]
-      const wish = want(podId, { afterLane: last.at(-1)?.lane_id ?? 0 })
+      const wish = want(podId, { turns })
       last = claimedOf(await crowded.database.run((sql) => exchange(sql, wish, reports, ended)))
+      turns = takeTurns(turns, last)
       assert.ok(last.length <= 10)
       mine.push(...last.map((step) => step.step_id))
     }
@@ -181,13 +184,29 @@ describe('the order of a claim', () => {
     await addSteps(sql, b, 4)
     await addSteps(sql, c, 100)
     const served: number[][] = []
-    let afterLane = 0
+    let turns: readonly Turn[] = []
     for (let n = 0; n < 5; n++) {
-      const steps = await take({ afterLane, afterPriority: 0 })
-      afterLane = steps.at(-1)?.lane_id ?? afterLane
+      const steps = await take({ turns })
+      turns = takeTurns(turns, steps)
       served.push([...new Set(steps.map((step) => step.lane_id))].toSorted((x, y) => x - y))
     }
     assert.deepEqual(served, [[a], [b, c], [a], [c], [a]])
+  })
+
+  test('and keep their turns while steps of a higher priority come in between', async () => {
+    const { sql, lane, take } = await arrange(ordered)
+    const [a, b, high] = [await lane(0, 'a'), await lane(0, 'b'), await lane(5)]
+    await addSteps(sql, a, 10)
+    await addSteps(sql, b, 10)
+    const served: number[] = []
+    let turns: readonly Turn[] = []
+    for (let n = 0; n < 8; n++) {
+      if (n % 2 === 1) await addSteps(sql, high, 1)
+      const steps = await take({ turns, limit: 1 })
+      turns = takeTurns(turns, steps)
+      served.push(...steps.map((step) => step.lane_id))
+    }
+    assert.deepEqual(served, [a, high, b, high, a, high, b, high])
   })
 
   test('what is paused is passed over: its type, its key, or a key of its type, until its time', async () => {

@@ -9,6 +9,8 @@ import { until } from './until.ts'
 /** PgBouncer in transaction mode, in front of one database. */
 export interface PgBouncer {
   readonly version: string
+  /** Its console: SHOW POOLS and the like, to whoever speaks the simple protocol. */
+  readonly console: string
   /** The same database, through it. */
   readonly url: string
   /** Ends it at once, with all its connections; `start` brings it back on the same port. */
@@ -62,7 +64,9 @@ export async function startPgBouncer(databaseUrl: string, serverConnections: num
       'auth_type = any',
       'pool_mode = transaction',
       `default_pool_size = ${serverConnections}`,
-      'max_client_conn = 500',
+      'max_client_conn = 4000',
+      // 15 s if nothing is said: one refused login, as in a restart of Postgres, and everybody waits so long.
+      'server_login_retry = 1',
       `logfile = ${join(folder, 'log')}`,
     ].join('\n'),
   )
@@ -91,7 +95,9 @@ export async function startPgBouncer(databaseUrl: string, serverConnections: num
   const url = new URL(databaseUrl)
   url.hostname = '127.0.0.1'
   url.port = String(listenPort)
-  return { version: found.version, url: url.href, kill, start }
+  const console = new URL(url)
+  console.pathname = '/pgbouncer'
+  return { version: found.version, url: url.href, console: console.href, kill, start }
 }
 
 const freePort = () =>

@@ -67,6 +67,8 @@ export interface Recovery {
   p50Ms: number
   p99Ms: number
   maxMs: number
+  /** The part of it until it lay in its lane again: what is left is the wait for a free slot. */
+  putBackP99Ms: number
   /** Whose was the worst. */
   worst: string
 }
@@ -74,14 +76,17 @@ export interface Recovery {
 export async function measureRecovery(sql: postgres.Sql): Promise<Recovery> {
   const rows = await recoveryTimes(sql)
   const ms = rows.map((row) => row.ms)
+  const putBackMs = rows.map((row) => row.put_back_ms).toSorted((a, b) => a - b)
   const last = rows.at(-1)
-  const at = (share: number) => Math.round(ms[Math.min(ms.length - 1, Math.floor(ms.length * share))] ?? 0)
+  const at = (share: number, of = ms) =>
+    Math.round(of[Math.min(of.length - 1, Math.floor(of.length * share))] ?? 0)
   return {
     kills: new Set(rows.map((row) => row.pod)).size,
     steps: ms.length,
     p50Ms: at(0.5),
     p99Ms: at(0.99),
     maxMs: at(1),
+    putBackP99Ms: at(0.99, putBackMs),
     worst: last ? `${last.pod}, killed at ${last.killed_at.toISOString()}` : '',
   }
 }

@@ -20,6 +20,21 @@ async function kill(world: World, slot: Slot | undefined, what: string): Promise
   return { what: `${what} ${pod.id}` }
 }
 
+/** A pod that holds steps, if one does: to kill another one says little. */
+async function holder(world: World, dice: number): Promise<Slot | undefined> {
+  const rows = await world.sql<{ id: string }[]>`
+    select distinct pods.public_id as id
+    from fleet_q.claims join fleet_q.pods on pods.id = claims.pod_id
+    cross join unnest(claims.step_ids) as held (step_id)
+    where not exists (select from fleet_q.outcomes where outcomes.step_id = held.step_id)
+      and not exists (
+        select from fleet_q.attempts where attempts.step_id = held.step_id and attempts.claim_id = claims.id)`.catch(
+    () => [],
+  )
+  const ids = new Set(rows.map(({ id }) => id))
+  return world.podBy(dice, ({ pod }) => pod !== undefined && ids.has(pod.id)) ?? world.podBy(dice)
+}
+
 /** Frozen pods are thawed at the end; one that was declared dead meanwhile ends by itself. */
 function freeze(slot: Slot | undefined, what: string): Done | undefined {
   const { pod } = slot ?? {}
@@ -51,7 +66,7 @@ export const processes = {
     about: 'a pod is killed (SIGKILL)',
     lastsMs: [0, 0],
     often: 4,
-    begin: (world, dice) => kill(world, world.podBy(dice), 'killed'),
+    begin: async (world, dice) => kill(world, await holder(world, dice), 'killed'),
   },
   'kill the leader': {
     about: 'the leader is killed',

@@ -12,6 +12,12 @@ export const slow = defineStep('slow', { input: Args }, async ({ op, ms }, ctx) 
   return { op }
 })
 
+/** Long in its first attempt and at once in the next: a pod that is killed holds it, and the fleet is not full of them. */
+export const long = defineStep('long', { input: Args }, async ({ op, ms }, ctx) => {
+  if (ctx.attempt === 1) await rest(ms, ctx.signal)
+  return { op }
+})
+
 /** Writes in the transaction that commits with its settle: once for a step that completed, never for another. */
 export const ledger = defineStep('ledger', { input: Args }, async ({ op, ms, n }, ctx) => {
   const tx = await ctx.tx()
