@@ -1,13 +1,14 @@
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
-import { createClient, FleetQError } from '../client.ts'
+import { createClient } from '../client.ts'
 import { loadConfig } from '../config.ts'
 import { startLocalPostgres } from '../db/local/start.ts'
 import { FleetError } from '../errors.ts'
 import { startLoad } from './load.ts'
 import { spawnPod, type FleetPod } from './spawn-pod.ts'
 import { createStory } from './story.ts'
+import { wantsToken } from './wants-token.ts'
 
 type Env = Record<string, string | undefined>
 
@@ -79,7 +80,7 @@ export async function fleet(args: string[], env: Env): Promise<void> {
     for (let number = 1; number <= count; number++) await start(number)
     await clientOf(pods[0]?.url ?? '')
       .getQueue()
-      .catch(refusedToUs)
+      .catch(wantsToken)
   } catch (error) {
     ending = true
     for (const pod of pods) pod.signal('SIGTERM')
@@ -155,13 +156,4 @@ function killFromOutside(stateFile: string, which: string | undefined) {
   process.stdout.write(
     `pod ${number} (${pod.id}, process ${pod.pid}) was killed with SIGKILL; the fleet's terminal tells what happens\n`,
   )
-}
-
-function refusedToUs(error: unknown): never {
-  if (error instanceof FleetQError && error.status === 401)
-    throw new FleetError(
-      'unauthenticated',
-      'These pods want a token. Make one (fleet-q token create --role operator) and hand it over as FLEET_Q_TOKEN.',
-    )
-  throw error
 }

@@ -3,6 +3,7 @@ import { createClient } from '../client.ts'
 import { FleetError } from '../errors.ts'
 import { durationText } from '../kernel/duration.ts'
 import { baseUrl } from './health.ts'
+import { wantsToken } from './wants-token.ts'
 
 const COUNT_MAX = 100_000
 const BATCH = 1000
@@ -33,11 +34,13 @@ export async function submit(args: string[], env: Record<string, string | undefi
   const step = { type, args: parseObject(text) }
   if (count > 1) {
     for (let sent = 0; sent < count; sent += BATCH)
-      await client.submitBatch({ steps: Array.from({ length: Math.min(BATCH, count - sent) }, () => step) })
+      await client
+        .submitBatch({ steps: Array.from({ length: Math.min(BATCH, count - sent) }, () => step) })
+        .catch(wantsToken)
     process.stdout.write(`${count} steps of type ${type} submitted\n`)
     return
   }
-  const { step_id, warnings = [] } = await client.submitStep(step)
+  const { step_id, warnings = [] } = await client.submitStep(step).catch(wantsToken)
   process.stdout.write(`${step_id}\n`)
   for (const warning of warnings) process.stderr.write(`${warning}\n`)
   if (!values.wait) return

@@ -10,6 +10,7 @@ import { describeStep } from '../../src/step/read.ts'
 import { settle } from '../../src/step/settle.sql.ts'
 import { createSubmitter } from '../../src/step/submit.ts'
 import { addPod, claimedOf, killPod, want } from '../sql/arrange.ts'
+import { tester } from '../support/actor.ts'
 import { testDatabase } from '../support/database.ts'
 import {
   cancel,
@@ -167,11 +168,11 @@ async function createQueue() {
         if (next.kind === 'cancel')
           return expect(
             cancel(step),
-            cancelStep(database, step.id, 'made', () => {}),
+            cancelStep(database, tester, step.id, 'made', () => {}),
           )
         return expect(
           redrive(step, claims),
-          redriveStep(database, step.id, () => {}),
+          redriveStep(database, tester, step.id, () => {}),
         )
       }
       if (next.kind === 'die' || next.kind === 'leave')
