@@ -95,11 +95,10 @@ function answerBroken(error: NodeJS.ErrnoException, socket: Duplex): void {
     return
   }
   const body = JSON.stringify(malformed())
+  const headers = { ...HEADERS_OF_BROKEN, 'content-length': Buffer.byteLength(body) }
   const head = [
     `HTTP/1.1 ${BROKEN[error.code ?? ''] ?? '400 Bad Request'}`,
-    'connection: close',
-    'content-type: application/json',
-    `content-length: ${Buffer.byteLength(body)}`,
+    ...Object.entries(headers).map(([name, value]) => `${name}: ${value}`),
   ]
   socket.end(`${head.join('\r\n')}\r\n\r\n${body}`)
 }

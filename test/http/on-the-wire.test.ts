@@ -3,6 +3,7 @@ import { connect } from 'node:net'
 import { after, test } from 'node:test'
 import { FleetError } from '../../src/errors.ts'
 import { serveHttp } from '../../src/http/listen.ts'
+import { SECURE_HEADERS } from '../../src/http/respond.ts'
 import { ALL_TOKENS, openDoor } from './door.ts'
 import { standIns } from './stand-ins.ts'
 
@@ -93,6 +94,8 @@ test('what is not HTTP is answered in the shape of every error', async () => {
   const body = JSON.parse(text.slice(text.indexOf('\r\n\r\n')))
   assert.equal(body.error_type, 'validation_error')
   assert.equal(body.detail, 'This is not a valid HTTP request')
+  for (const [name, value] of Object.entries(SECURE_HEADERS))
+    assert.ok(text.includes(`${name}: ${value}`), name)
 })
 
 test('20 kB of headers are too much', async () => {
