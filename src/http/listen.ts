@@ -1,4 +1,4 @@
-import type { IncomingMessage, ServerResponse } from 'node:http'
+import type { IncomingMessage } from 'node:http'
 import type { Duplex } from 'node:stream'
 import { FleetError } from '../errors.ts'
 import { failureOf } from './problem.ts'
@@ -7,7 +7,8 @@ import type { App } from './server.ts'
 import { send, WireArrival } from './wire.ts'
 
 /** An import reads every export of a module: of this one fetch and HTTP/2 too, 5 MB of an idle pod. */
-const { createServer } = process.getBuiltinModule('node:http')
+const { createServer, ServerResponse } = process.getBuiltinModule('node:http')
+type ServerResponse = InstanceType<typeof ServerResponse>
 
 /** Node's own are 60 s, 300 s and no bound at all: room for 2,000 sockets that send a byte every ten seconds. */
 const LIMITS = {
@@ -67,15 +68,21 @@ export async function serveHttp(
 
 /** Fulfilled when the answer was handed to Node. */
 async function serve(app: App, incoming: IncomingMessage, outgoing: ServerResponse): Promise<void> {
+  const { socket } = incoming
+  if (refused.has(socket)) return
   let arrival
   try {
     arrival = new WireArrival(incoming)
   } catch {
+    refused.add(socket)
     send(outgoing, { status: 400, headers: { ...HEADERS_OF_BROKEN }, body: JSON.stringify(malformed()) })
     return
   }
   send(outgoing, await app.answer(arrival))
 }
+
+/** Node goes on reading what came along with a malformed request; nothing of it may reach the app. */
+const refused = new WeakSet<Duplex>()
 
 const HEADERS_OF_BROKEN = { 'content-type': 'application/json', ...SECURE_HEADERS, connection: 'close' }
 
@@ -94,6 +101,13 @@ function answerBroken(error: NodeJS.ErrnoException, socket: Duplex): void {
     socket.destroy()
     return
   }
+  const current = answerUnderWay(socket)
+  if (current !== undefined && (current.req.complete || current.headersSent)) {
+    // What is broken stands behind a request that is not, or that was refused already: it gets its answer, and no other.
+    current.shouldKeepAlive = false
+    current.once('close', () => socket.end())
+    return
+  }
   const body = JSON.stringify(malformed())
   const headers = { ...HEADERS_OF_BROKEN, 'content-length': Buffer.byteLength(body) }
   const head = [
@@ -101,6 +115,12 @@ function answerBroken(error: NodeJS.ErrnoException, socket: Duplex): void {
     ...Object.entries(headers).map(([name, value]) => `${name}: ${value}`),
   ]
   socket.end(`${head.join('\r\n')}\r\n\r\n${body}`)
+}
+
+/** Node keeps it there, and its own handler of broken requests looks there too. */
+function answerUnderWay(socket: Duplex): ServerResponse | undefined {
+  const answer: unknown = Reflect.get(socket, '_httpMessage')
+  return answer instanceof ServerResponse ? answer : undefined
 }
 
 function cannotListen(error: NodeJS.ErrnoException, host: string, port: number): unknown {
