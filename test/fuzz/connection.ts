@@ -66,8 +66,10 @@ function readAnswer(got: Buffer, isHead: boolean): 'more' | 'broken' | { answer:
   )
   const length = Number(headers.get('content-length') ?? Number.NaN)
   if (!Number.isInteger(length)) return 'broken'
-  // What was refused before its method was read has a body, and its end is that of the connection.
-  const size = isHead && headers.get('connection') !== 'close' ? 0 : length
+  // A request that was refused before its method was read is answered with a body; the connection ends behind it.
+  const closes = headers.get('connection') === 'close'
+  if (isHead && closes) return { answer: { status, headers, body: got.subarray(from) }, rest: 0 }
+  const size = isHead ? 0 : length
   if (got.length < from + size) return 'more'
   return {
     answer: { status, headers, body: got.subarray(from, from + size) },
