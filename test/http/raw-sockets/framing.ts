@@ -72,7 +72,6 @@ const lengths: Entry[] = [
     `\u0000${STEP.length}`,
     '',
     'x',
-    `${STEP.length}\t`,
     'NaN',
     'Infinity',
     '1e1',

@@ -74,7 +74,7 @@ async function breach(entry: Entry): Promise<string | undefined> {
 }
 
 test('the corpus is as large as it was, and no two entries have one name', () => {
-  assert.ok(CORPUS.length >= 236, String(CORPUS.length))
+  assert.ok(CORPUS.length >= 235, String(CORPUS.length))
   assert.equal(new Set(CORPUS.map(({ name }) => name)).size, CORPUS.length)
 })
 
