@@ -1,4 +1,5 @@
 import type { IncomingMessage } from 'node:http'
+import type { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { FleetError } from '../errors.ts'
 import { failureOf } from './problem.ts'
@@ -10,20 +11,40 @@ import { send, WireArrival } from './wire.ts'
 const { createServer, ServerResponse } = process.getBuiltinModule('node:http')
 type ServerResponse = InstanceType<typeof ServerResponse>
 
-/** Node's own are 60 s, 300 s and no bound at all: room for 2,000 sockets that send a byte every ten seconds. */
-const LIMITS = {
+/** How long, in ms, and how many at once. */
+export interface Limits {
+  /** Of Node, whose own are 60 s, 300 s and no bound at all: room for 2,000 sockets that send a byte every ten seconds. */
+  headersTimeout: number
+  requestTimeout: number
+  keepAliveTimeout: number
+  connectionsCheckingInterval: number
+  /** In which a client takes nothing of its answer: until it does that lies in memory, and a page of logs has up to 16 MB. */
+  answerTimeout: number
+  /** Past this a connection is closed before anything is read from it. */
+  connectionsMax: number
+}
+
+const LIMITS: Limits = {
   headersTimeout: 10_000,
   requestTimeout: 30_000,
   keepAliveTimeout: 5000,
   connectionsCheckingInterval: 5000,
+  answerTimeout: 30_000,
+  connectionsMax: 5000,
 }
-const CONNECTIONS_MAX = 5000
+
+const BACKLOG = 4096
+
+/** Who takes a little all the time is cut off after so many. */
+const ANSWER_TIMEOUTS_MAX = 10
 
 export interface ListenOptions {
   host: string
   port: number
   /** Of a server that goes on. */
   onError?: (error: Error) => void
+  /** For tests: other limits than those that hold. */
+  limits?: Partial<Limits>
 }
 
 export interface Listening {
@@ -35,19 +56,21 @@ export interface Listening {
 
 export async function serveHttp(
   app: App,
-  { host, port, onError = () => {} }: ListenOptions,
+  { host, port, onError = () => {}, ...options }: ListenOptions,
 ): Promise<Listening> {
-  const server = createServer(LIMITS, (incoming, outgoing) => {
-    serve(app, incoming, outgoing).catch((error: unknown) => {
+  const limits = { ...LIMITS, ...options.limits }
+  const server = createServer(limits, (incoming, outgoing) => {
+    serve(app, incoming, outgoing, limits.answerTimeout).catch((error: unknown) => {
       outgoing.destroy()
       onError(error instanceof Error ? error : new Error(String(error)))
     })
   })
-  server.maxConnections = CONNECTIONS_MAX
+  server.maxConnections = limits.connectionsMax
   server.on('clientError', answerBroken)
   await new Promise<void>((resolve, reject) => {
     server.once('error', (error) => reject(cannotListen(error, host, port)))
-    server.listen(port, host, resolve)
+    // Past the backlog the system lets a client believe that it is connected, and forgets it. Node's own is 511.
+    server.listen({ port, host, backlog: BACKLOG }, resolve)
   })
   // A connection that cannot be taken, for want of file descriptors, is an error of the server, and one that
   // nobody listens for ends the process.
@@ -67,7 +90,12 @@ export async function serveHttp(
 }
 
 /** Fulfilled when the answer was handed to Node. */
-async function serve(app: App, incoming: IncomingMessage, outgoing: ServerResponse): Promise<void> {
+async function serve(
+  app: App,
+  incoming: IncomingMessage,
+  outgoing: ServerResponse,
+  answerTimeout: number,
+): Promise<void> {
   const { socket } = incoming
   if (refused.has(socket)) return
   let arrival
@@ -79,6 +107,14 @@ async function serve(app: App, incoming: IncomingMessage, outgoing: ServerRespon
     return
   }
   send(outgoing, await app.answer(arrival))
+  if (socket.writableLength > 0) cutSlowReader(outgoing, socket, answerTimeout)
+}
+
+/** Only where the system did not take the answer at once: nearly never. Node ends a connection whose time is over. */
+function cutSlowReader(outgoing: ServerResponse, socket: Socket, answerTimeout: number): void {
+  socket.setTimeout(answerTimeout)
+  const cut = setTimeout(() => socket.destroy(), answerTimeout * ANSWER_TIMEOUTS_MAX)
+  outgoing.once('close', () => clearTimeout(cut))
 }
 
 /** Node goes on reading what came along with a malformed request; nothing of it may reach the app. */
