@@ -66,6 +66,9 @@ try {
       .map(([status, n]) => `${status}: ${n}`)
       .join(', ')}`,
   )
+  // Each that was turned away at the door was not tried.
+  if (statuses.has(429))
+    faults.push(`${statuses.get(429)} requests met the rate limit: raise it for this pod`)
   faults.push(...found, ...(await settle(pod, port, loop, say)))
 } finally {
   await endNow()
