@@ -9,18 +9,27 @@ export interface Answer {
 /** Past this nobody waits for an answer any more: a bound, not a measure. */
 const ANSWER_LIMIT_MS = 30_000
 
+/** The server closes a kept connection after 5 s of silence: who was starved for long does not send into that moment. */
+const IDLE_MS = 2000
+
 /** One kept connection, over which bytes are sent as they are; a new one where the server has closed it. */
 export function keepConnection(port: number) {
   let socket: Socket | undefined
+  let answeredAt = 0
 
   return {
     /** Undefined: the connection was closed without an answer. Fails where more comes than one answer. */
     ask(bytes: Buffer, isHead: boolean): Promise<Answer | undefined> {
+      if (performance.now() - answeredAt > IDLE_MS) {
+        socket?.destroy()
+        socket = undefined
+      }
       const own = (socket ??= connect(port, '127.0.0.1').setNoDelay(true))
       let got: Buffer = Buffer.alloc(0)
       return new Promise((resolve, reject) => {
         const end = (settle: () => void, keeps: boolean) => {
           clearTimeout(limit)
+          answeredAt = performance.now()
           own.removeAllListeners()
           own.on('error', () => {})
           if (!keeps) {
