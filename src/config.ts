@@ -287,7 +287,12 @@ function unknownNames(env: Environment): Issue[] {
     .map((name) => ({ at: name, message: `is not a setting.${didYouMean(name, KNOWN)}` }))
 }
 
-const mask = (text: string) =>
-  text.includes('://')
-    ? text.replace(/:\/\/([^:@/]*)(:[^@/]*)?@/, '://$1:***@')
-    : text.replaceAll(/([a-z]+):[^,]+/g, '$1:***')
+/** What stays is what a person checks: user, host and database of an address, the roles of tokens. */
+function mask(text: string): string {
+  if (/^\w+:\/\//.test(text))
+    return text.replace(/^(\w+:\/\/[^:@/]*):.*@/, '$1:***@').replaceAll(/(password=)[^&]*/gi, '$1***')
+  return text
+    .split(',')
+    .map((pair) => (/^(viewer|producer|operator|admin):/.test(pair) ? pair.replace(/:.*/, ':***') : '***'))
+    .join(',')
+}

@@ -1,4 +1,5 @@
-import type { IncomingMessage, ServerResponse } from 'node:http'
+import type { IncomingMessage } from 'node:http'
+import type { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { FleetError } from '../errors.ts'
 import { failureOf } from './problem.ts'
@@ -7,22 +8,43 @@ import type { App } from './server.ts'
 import { send, WireArrival } from './wire.ts'
 
 /** An import reads every export of a module: of this one fetch and HTTP/2 too, 5 MB of an idle pod. */
-const { createServer } = process.getBuiltinModule('node:http')
+const { createServer, ServerResponse } = process.getBuiltinModule('node:http')
+type ServerResponse = InstanceType<typeof ServerResponse>
 
-/** Node's own are 60 s, 300 s and no bound at all: room for 2,000 sockets that send a byte every ten seconds. */
-const LIMITS = {
+/** How long, in ms, and how many at once. */
+export interface Limits {
+  /** Of Node, whose own are 60 s, 300 s and no bound at all: room for 2,000 sockets that send a byte every ten seconds. */
+  headersTimeout: number
+  requestTimeout: number
+  keepAliveTimeout: number
+  connectionsCheckingInterval: number
+  /** In which a client takes nothing of its answer: until it does that lies in memory, and a page of logs has up to 16 MB. */
+  answerTimeout: number
+  /** Past this a connection is closed before anything is read from it. */
+  connectionsMax: number
+}
+
+const LIMITS: Limits = {
   headersTimeout: 10_000,
   requestTimeout: 30_000,
   keepAliveTimeout: 5000,
   connectionsCheckingInterval: 5000,
+  answerTimeout: 30_000,
+  connectionsMax: 5000,
 }
-const CONNECTIONS_MAX = 5000
+
+const BACKLOG = 4096
+
+/** Who takes a little all the time is cut off after so many. */
+const ANSWER_TIMEOUTS_MAX = 10
 
 export interface ListenOptions {
   host: string
   port: number
   /** Of a server that goes on. */
   onError?: (error: Error) => void
+  /** For tests: other limits than those that hold. */
+  limits?: Partial<Limits>
 }
 
 export interface Listening {
@@ -34,19 +56,21 @@ export interface Listening {
 
 export async function serveHttp(
   app: App,
-  { host, port, onError = () => {} }: ListenOptions,
+  { host, port, onError = () => {}, ...options }: ListenOptions,
 ): Promise<Listening> {
-  const server = createServer(LIMITS, (incoming, outgoing) => {
-    serve(app, incoming, outgoing).catch((error: unknown) => {
+  const limits = { ...LIMITS, ...options.limits }
+  const server = createServer(limits, (incoming, outgoing) => {
+    serve(app, incoming, outgoing, limits.answerTimeout).catch((error: unknown) => {
       outgoing.destroy()
       onError(error instanceof Error ? error : new Error(String(error)))
     })
   })
-  server.maxConnections = CONNECTIONS_MAX
+  server.maxConnections = limits.connectionsMax
   server.on('clientError', answerBroken)
   await new Promise<void>((resolve, reject) => {
     server.once('error', (error) => reject(cannotListen(error, host, port)))
-    server.listen(port, host, resolve)
+    // Past the backlog the system lets a client believe that it is connected, and forgets it. Node's own is 511.
+    server.listen({ port, host, backlog: BACKLOG }, resolve)
   })
   // A connection that cannot be taken, for want of file descriptors, is an error of the server, and one that
   // nobody listens for ends the process.
@@ -66,16 +90,35 @@ export async function serveHttp(
 }
 
 /** Fulfilled when the answer was handed to Node. */
-async function serve(app: App, incoming: IncomingMessage, outgoing: ServerResponse): Promise<void> {
+async function serve(
+  app: App,
+  incoming: IncomingMessage,
+  outgoing: ServerResponse,
+  answerTimeout: number,
+): Promise<void> {
+  const { socket } = incoming
+  if (refused.has(socket)) return
   let arrival
   try {
     arrival = new WireArrival(incoming)
   } catch {
+    refused.add(socket)
     send(outgoing, { status: 400, headers: { ...HEADERS_OF_BROKEN }, body: JSON.stringify(malformed()) })
     return
   }
   send(outgoing, await app.answer(arrival))
+  if (socket.writableLength > 0) cutSlowReader(outgoing, socket, answerTimeout)
 }
+
+/** Only where the system did not take the answer at once: nearly never. Node ends a connection whose time is over. */
+function cutSlowReader(outgoing: ServerResponse, socket: Socket, answerTimeout: number): void {
+  socket.setTimeout(answerTimeout)
+  const cut = setTimeout(() => socket.destroy(), answerTimeout * ANSWER_TIMEOUTS_MAX)
+  outgoing.once('close', () => clearTimeout(cut))
+}
+
+/** Node goes on reading what came along with a malformed request; nothing of it may reach the app. */
+const refused = new WeakSet<Duplex>()
 
 const HEADERS_OF_BROKEN = { 'content-type': 'application/json', ...SECURE_HEADERS, connection: 'close' }
 
@@ -94,14 +137,26 @@ function answerBroken(error: NodeJS.ErrnoException, socket: Duplex): void {
     socket.destroy()
     return
   }
+  const current = answerUnderWay(socket)
+  if (current !== undefined && (current.req.complete || current.headersSent)) {
+    // What is broken stands behind a request that is not, or that was refused already: it gets its answer, and no other.
+    current.shouldKeepAlive = false
+    current.once('close', () => socket.end())
+    return
+  }
   const body = JSON.stringify(malformed())
+  const headers = { ...HEADERS_OF_BROKEN, 'content-length': Buffer.byteLength(body) }
   const head = [
     `HTTP/1.1 ${BROKEN[error.code ?? ''] ?? '400 Bad Request'}`,
-    'connection: close',
-    'content-type: application/json',
-    `content-length: ${Buffer.byteLength(body)}`,
+    ...Object.entries(headers).map(([name, value]) => `${name}: ${value}`),
   ]
   socket.end(`${head.join('\r\n')}\r\n\r\n${body}`)
+}
+
+/** Node keeps it there, and its own handler of broken requests looks there too. */
+function answerUnderWay(socket: Duplex): ServerResponse | undefined {
+  const answer: unknown = Reflect.get(socket, '_httpMessage')
+  return answer instanceof ServerResponse ? answer : undefined
 }
 
 function cannotListen(error: NodeJS.ErrnoException, host: string, port: number): unknown {

@@ -1,5 +1,6 @@
 import { FleetError, type ErrorCode, type Issue } from '../errors.ts'
 import type { Problem } from '../kernel/contract.ts'
+import { ISSUES_MAX } from './issues.ts'
 
 export type FailureStatus = 400 | 401 | 403 | 404 | 405 | 409 | 413 | 415 | 429 | 500 | 503 | 504
 
@@ -54,7 +55,6 @@ export interface Failure {
 }
 
 const PATH_MAX = 500
-const ISSUES_MAX = 50
 
 /** Any error as an answer. What went wrong with us stays in the log: no text of a cause, a statement or a stack. */
 export function failureOf(error: unknown, request: { path: string; requestId: string }): Failure {

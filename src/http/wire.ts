@@ -17,6 +17,7 @@ export class WireArrival implements Arrival {
     this.#incoming = incoming
     this.method = incoming.method ?? ''
     this.host = this.header('host') ?? ''
+    if (!isFramed(incoming)) throw new Error('a length that could be read in two ways')
     // Two of them are for the app to refuse: it says why.
     if (!HOST.test(this.host) && !this.host.includes(',')) throw new Error('a Host that is none')
     const { path, query } = splitTarget(originForm(incoming.url ?? ''))
@@ -59,6 +60,16 @@ export class WireArrival implements Arrival {
       })
     })
   }
+}
+
+/**
+ * Node takes HTTP/2.0 for a version of 1.1, chunks from HTTP/1.0, an empty Transfer-Encoding beside a length, and any
+ * codings before the last: a proxy in front of us may see the end of such a request elsewhere.
+ */
+function isFramed({ httpVersionMajor, httpVersionMinor, headers }: IncomingMessage): boolean {
+  const coding = headers['transfer-encoding']
+  if (httpVersionMajor !== 1) return false
+  return coding === undefined || (httpVersionMinor === 1 && coding.toLowerCase() === 'chunked')
 }
 
 const HOST = /^(?:[\w.-]+|\[[\da-f:.]+\])(?::\d{1,5})?$/i

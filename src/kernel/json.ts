@@ -1,6 +1,8 @@
 import { FleetError } from '../errors.ts'
 
 export const JSON_DEPTH_MAX = 64
+/** Of one object. 100,000 fit into a body, and to read them held up a busy pod for 100 ms and more. */
+export const JSON_KEYS_MAX = 10_000
 
 /**
  * JSON.parse, strict where it is lax: what would be stored otherwise than it was sent, or could not be stored,
@@ -83,8 +85,11 @@ function scanObject(scan: Scan, depth: number): void {
     if (key === '__proto__') refused(scan, 'is a key that is not allowed')
     if (many?.has(key) ?? isAmong(scan.keys, base, scan.held, key))
       refused(scan, 'stands twice in one object')
-    if (many !== undefined) many.add(key)
-    else {
+    if (many !== undefined) {
+      many.add(key)
+      if (many.size > JSON_KEYS_MAX)
+        refused(scan, `is a key too many: an object has ${JSON_KEYS_MAX} at most`)
+    } else {
       scan.keys[scan.held++] = key
       if (scan.held - base > FEW_KEYS) many = new Set(scan.keys.slice(base, scan.held))
     }

@@ -87,17 +87,13 @@ export const findProgress = (sql: Sql, id: string) => sql<
 >`
   select /* step.progress */ percent, message, at from fleet_q.progress where step_id = ${id}`
 
-export const findLogs = (sql: Sql, id: string, attempt: number | null, after: number, limit: number) => sql<
-  { line: number; attempt: number; at: Date; level: string; message: string; data: unknown }[]
+export const findLogs = (sql: Sql, id: string, attempt: number | null, after: string, limit: number) => sql<
+  { attempt: number; at: Date; level: string; message: string; data: unknown }[]
 >`
-  select /* step.logs */ row_number() over (order by claim_id, line)::int + ${after} as line, attempt, at, level,
-    message, data
-  from (
-    select * from fleet_q.logs
-    where step_id = ${id} and (${attempt}::smallint is null or attempt = ${attempt}::smallint)
-    order by claim_id, line offset ${after} limit ${limit}
-  ) as page
-  order by claim_id, page.line`
+  select /* step.logs */ attempt, at, level, message, data
+  from fleet_q.logs
+  where step_id = ${id} and (${attempt}::smallint is null or attempt = ${attempt}::smallint)
+  order by claim_id, line offset ${after}::bigint limit ${limit}`
 
 /**
  * How many steps are taken before this one: those ahead in its lane, and those in lanes of higher priority. Counts

@@ -101,12 +101,12 @@ export async function pageOfSteps(
 export const pageOfLogs = (
   database: Database,
   stepId: string,
-  paging: { limit: number; cursor?: string | undefined },
+  query: { attempt?: number | undefined; limit: number; cursor?: string | undefined },
 ) =>
   database.run(async (sql) => {
     const step = await getStep(sql, stepId)
-    const after = Number(decodeCursor(paging.cursor) ?? 0)
-    const lines = await findLogs(sql, step.id, null, after, paging.limit)
+    const after = decodeCursor(query.cursor) ?? '0'
+    const lines = await findLogs(sql, step.id, query.attempt ?? null, after, query.limit)
     return {
       step_id: stepId,
       logs: lines.map(({ at, attempt, level, message, data }) => ({
@@ -116,7 +116,7 @@ export const pageOfLogs = (
         message,
         ...(data === null ? {} : { data }),
       })),
-      next_cursor: lines.length === paging.limit ? encodeCursor(String(after + lines.length)) : null,
+      next_cursor: lines.length === query.limit ? encodeCursor(String(Number(after) + lines.length)) : null,
     }
   })
 

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { after, test } from 'node:test'
 import { z } from 'zod'
 import { createClient, FleetQError } from '../../src/client.ts'
+import { encodeCursor } from '../../src/kernel/cursor.ts'
 import { specs } from '../../src/http/specs.ts'
 import { defineStep, NonRetryableError } from '../../src/step/handler.ts'
 import { testDatabase } from '../support/database.ts'
@@ -179,6 +180,16 @@ test('logs of a handler are kept per attempt and read back', async () => {
     logs.map(({ attempt, level, message, data }) => ({ attempt, level, message, data })),
     [{ attempt: 1, level: 'info', message: 'greeting', data: { name: 'log' } }],
   )
+  assert.equal((await client.listLogs({ step_id, attempt: 1 })).logs.length, 1)
+  assert.deepEqual((await client.listLogs({ step_id, attempt: 2 })).logs, [], 'of this attempt alone')
+  const { next_cursor } = await client.listLogs({ step_id, limit: 1 })
+  assert.deepEqual((await client.listLogs({ step_id, cursor: next_cursor ?? '' })).logs, [])
+  const far = encodeCursor('999999999999999999')
+  assert.deepEqual(
+    (await client.listLogs({ step_id, cursor: far })).logs,
+    [],
+    'a cursor that somebody made up',
+  )
   const progress = await until('the progress to be written', async () => {
     const status = await client.getStatus({ step_id })
     return status.progress
@@ -316,6 +327,16 @@ test('the queue is counted by priority and type, and its counts agree with the t
   await client.cancelSteps({ filter: { key: 'counted' } })
   await client.resume({ key: 'counted' })
   assert.equal((await client.getQueue()).pending_steps, 0)
+})
+
+test('a type may be called what every object has, and is counted', async () => {
+  await client.pause({ key: 'named' })
+  await client.submitBatch({
+    steps: ['toString', 'toString', 'constructor'].map((type) => ({ type, args: {}, key: 'named' })),
+  })
+  assert.deepEqual((await client.getQueue()).steps_by_type, { toString: 2, constructor: 1 })
+  await client.cancelSteps({ filter: { key: 'named' } })
+  await client.resume({ key: 'named' })
 })
 
 test('a limit is set, listed and taken away', async () => {

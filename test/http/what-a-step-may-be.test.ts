@@ -1,5 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { issuesOf } from '../../src/http/issues.ts'
+import { SubmitBatch, SubmitStep } from '../../src/step/step.schema.ts'
 import { accepted, openDoor, refusal, said } from './door.ts'
 
 const STEP = { type: 'data_processing', args: { input_file: 'data.csv' } }
@@ -129,6 +131,20 @@ test('several things that are wrong are told at once, and at most fifty', async 
   )
   assert.equal(issues.length, 51)
   assert.deepEqual(issues.at(-1), { at: '', message: 'and 1950 more' })
+})
+
+test('words are found for the fifty that are told, however many are wrong', () => {
+  const strange = Object.fromEntries(Array.from({ length: 90_000 }, (_, i) => [`k${i}`, 0]))
+  for (const wrong of [
+    strange,
+    { ...STEP, retry: strange },
+    { steps: Array.from({ length: 1000 }, () => ({ a: 1, b: 2 })) },
+  ]) {
+    const schema = 'steps' in wrong ? SubmitBatch : SubmitStep
+    const found = issuesOf(schema, schema.safeParse(wrong).error?.issues ?? [])
+    assert.ok(found.length > 1000, 'all are counted')
+    assert.equal(new Set(found).size, 51)
+  }
 })
 
 test('a batch is 1 to 1000 steps, and names the one that is wrong', async () => {

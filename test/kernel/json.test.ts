@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import * as fc from 'fast-check'
 import { FleetError } from '../../src/errors.ts'
-import { JSON_DEPTH_MAX, parseJson } from '../../src/kernel/json.ts'
+import { JSON_DEPTH_MAX, JSON_KEYS_MAX, parseJson } from '../../src/kernel/json.ts'
 
 /** What is wrong with a text, as 'place: message'; '' where nothing is. */
 function complaint(text: string): string {
@@ -181,6 +181,15 @@ test('64 levels are enough', () => {
   assert.match(complaint('{"a":'.repeat(65) + '1' + '}'.repeat(65)), /deeper than 64 levels/)
   assert.match(complaint('['.repeat(500_000)), /deeper than 64 levels/, 'and nothing overflows')
   assert.equal(complaint(`[${nested(10)},${nested(10)}]`), '', 'brackets beside each other are no depth')
+})
+
+const wide = (keys: number) => `{${Array.from({ length: keys }, (_, i) => `"k${i}":0`).join(',')}}`
+
+test('10,000 keys are enough for one object', () => {
+  assert.equal(complaint(wide(JSON_KEYS_MAX)), '')
+  assert.equal(complaint(wide(JSON_KEYS_MAX + 1)), 'k10000: is a key too many: an object has 10000 at most')
+  assert.match(complaint(`{"a":[${wide(JSON_KEYS_MAX + 1)}]}`), /^a\.0\.k10000: is a key too many/)
+  assert.equal(complaint(`[${wide(6000)},${wide(6000)}]`), '', 'each object has its own')
 })
 
 test('a place is told in few words, even where a key is as long as the body', () => {

@@ -144,7 +144,7 @@ const HOT: Record<string, Hot> = {
     readsAllClaims: true,
   },
   'step.attempts': { statement: (sql) => findAttempts(sql, '5', 100), uses: ['attempts_pkey'] },
-  'step.logs': { statement: (sql) => findLogs(sql, '5', null, 0, 100), uses: ['logs_pkey'] },
+  'step.logs': { statement: (sql) => findLogs(sql, '5', null, '0', 100), uses: ['logs_pkey'] },
   'step.position': {
     statement: (sql) => findPosition(sql, { id: '5', laneId: 1, priority: 0 }, 10_000),
     uses: ['ready_lane_position'],

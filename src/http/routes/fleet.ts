@@ -137,8 +137,9 @@ export const fleetRoutes = ({ database, say }: Door): Pick<Handlers, Mine> => ({
   },
 })
 
-const sumBy = <Row extends { steps: number }>(rows: Row[], nameOf: (row: Row) => string) => {
-  const sums: Record<string, number> = {}
-  for (const row of rows) sums[nameOf(row)] = (sums[nameOf(row)] ?? 0) + row.steps
-  return sums
+/** Not summed in an object: a type may be called toString. */
+function sumBy<Row extends { steps: number }>(rows: Row[], nameOf: (row: Row) => string) {
+  const sums = new Map<string, number>()
+  for (const row of rows) sums.set(nameOf(row), (sums.get(nameOf(row)) ?? 0) + row.steps)
+  return Object.fromEntries(sums)
 }
