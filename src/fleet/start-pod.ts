@@ -6,6 +6,7 @@ import { inWords } from '../db/words.ts'
 import { listen } from '../db/listen.ts'
 import { migrate } from '../db/migrate.ts'
 import type { Door } from '../http/routes/door.ts'
+import { pass } from '../kernel/failpoint.ts'
 import { newPodId } from '../kernel/ids.ts'
 import type { Log } from '../kernel/log.ts'
 import { createLeadership, type Chore } from '../leader/lead.ts'
@@ -122,6 +123,7 @@ export async function startPod(options: PodOptions): Promise<Pod> {
 
   async function assemble(migrated: number[]): Promise<Pod> {
     const podId = await register()
+    await pass('register.after')
     const bornAt = performance.now()
     const mayHaveWork = createLookout()
     let drainWanted = false

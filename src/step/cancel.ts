@@ -74,8 +74,8 @@ export async function redriveStep(database: Database, stepId: string, onReady: (
 }
 
 /** In one transaction: the outcome is put aside, what may still lie in a tray is taken out, and the step goes in. */
-export const redrive = (database: Database, ids: string[]): Promise<number> =>
-  database.begin(async (tx) => {
+export async function redrive(database: Database, ids: string[]): Promise<number> {
+  const redriven = await database.begin(async (tx) => {
     const aside = await putOutcomeAside(tx, ids)
     if (aside.length === 0) return 0
     await pass('redrive.between')
@@ -90,6 +90,9 @@ export const redrive = (database: Database, ids: string[]): Promise<number> =>
     await pass('redrive.before_commit')
     return aside.length
   })
+  if (redriven > 0) await pass('redrive.after_commit')
+  return redriven
+}
 
 const BATCH = 500
 const SAMPLE_MAX = 20

@@ -1,5 +1,6 @@
 import type { Database } from '../db/connect.ts'
 import { sqlState } from '../db/failure.ts'
+import { pass } from '../kernel/failpoint.ts'
 import { addPause, waitForClaims, type PauseRow, type PauseWish } from './queue.sql.ts'
 
 /** Claims take milliseconds. Longer, and those behind us in the line would be held up. */
@@ -9,6 +10,7 @@ const LOCK_NOT_TO_BE_HAD = '55P03'
 /** Lets no step of a type, a key, or both be claimed. When this answers, every claim knows it. */
 export async function pause(database: Database, wish: PauseWish): Promise<PauseRow | undefined> {
   const [row] = await database.run((sql) => addPause(sql, wish))
+  await pass('pause.between')
   await claimsUnderWay(database)
   return row
 }
