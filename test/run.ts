@@ -12,7 +12,7 @@ import { createTemplate } from './support/template.ts'
  */
 
 /** Suites with scripts of their own: they need tools or minutes that `npm test` must not ask for. */
-const APART = ['test/support', 'test/chaos', 'test/interleaving']
+const APART = ['test/support', 'test/chaos', 'test/interleaving', 'test/failpoint']
 
 const words = process.argv.slice(2).filter((arg) => !arg.startsWith('-'))
 const options = process.argv.slice(2).filter((arg) => arg.startsWith('--test-'))
@@ -43,7 +43,7 @@ const template = await createTemplate(url)
  * Two rounds. Tests of death and outage live by thresholds of a second or three; they run apart from those that keep
  * both cores busy, or healthy pods would look dead.
  */
-const TIMED = ['test/recovery/', 'test/outage/', 'test/race/', 'test/db/']
+const TIMED = ['test/recovery/', 'test/outage/', 'test/race/', 'test/db/', 'test/failpoint/']
 const isTimed = (file: string) => TIMED.some((folder) => file.startsWith(folder))
 if (!process.stdout.isTTY && !options.some((option) => option.startsWith('--test-reporter')))
   options.push('--test-reporter=spec')

@@ -57,6 +57,7 @@ export function createLife(parts: Parts): Life {
     worker.stopClaiming()
     await work.run((sql) => startDraining(sql, podId)).catch(() => {})
     await leadership.resign('the pod is stopping')
+    await pass('goodbye.draining')
     if (config.drainDelaySeconds > 0)
       await new Promise((done) => setTimeout(done, config.drainDelaySeconds * 1000))
     if (!(await worker.finish(config.graceSeconds * 1000))) {

@@ -9,6 +9,7 @@ import { listen } from '../db/listen.ts'
 import { migrate } from '../db/migrate.ts'
 import { isUnverified } from '../db/tls.ts'
 import type { Door } from '../http/routes/door.ts'
+import { pass } from '../kernel/failpoint.ts'
 import { newPodId } from '../kernel/ids.ts'
 import type { Log } from '../kernel/log.ts'
 import { createLeadership, type Chore } from '../leader/lead.ts'
@@ -133,6 +134,7 @@ export async function startPod(options: PodOptions): Promise<Pod> {
 
   async function assemble(migrated: number[]): Promise<Pod> {
     const podId = await register()
+    await pass('register.after')
     const bornAt = performance.now()
     const mayHaveWork = createLookout()
     let drainWanted = false

@@ -7,20 +7,36 @@ export const PLACES = [
   'exchange.before',
   /** Its answer is here: settled and claimed on the server, unknown to the pod. */
   'exchange.after',
+  /** Inside the transaction of a claim under a limit of the fleet, whose row it has locked; and committed, unknown to the pod. */
+  'limited.before_commit',
+  'limited.after_commit',
+  /** Claims were found whose answer was lost: about to be given back, and given back. */
+  'stray.found',
+  'stray.released',
   /** The handler's own transaction is about to settle, has settled and is about to commit, has committed. */
   'transaction.before_settle',
   'transaction.before_commit',
   'transaction.after_commit',
   'submit.before',
+  /** Written; under a key or a unique key in a transaction that has not committed. */
   'submit.after',
+  /** Committed in any case, and the caller is not told. */
+  'submit.committed',
+  /** The pod has its row, and no heart yet. */
+  'register.after',
   'beat.before',
   'beat.after',
+  /** The term of another is ended and none has begun; this pod's has begun, and nobody here knows. */
+  'term.between',
+  'term.begun',
   /** Somebody was declared dead, and nothing of his is put back. */
   'recovery.declared',
   /** Inside the transaction: claim rows are deleted, steps not yet put back. */
   'recovery.between',
   'recovery.before_commit',
   'recovery.after_commit',
+  /** A cycle that somebody had asked for is over, and he is not told. */
+  'recovery.before_answer',
   'due.before',
   'due.after',
   'call.before',
@@ -30,11 +46,16 @@ export const PLACES = [
   /** Inside the transaction: outcomes are put aside, steps not yet in their lanes. */
   'redrive.between',
   'redrive.before_commit',
+  'redrive.after_commit',
+  /** The pause is written; claims that began before it are not waited for. */
+  'pause.between',
   'retention.before',
   'retention.after',
   /** Inside the transaction of a migration, and between two of them. */
   'migration.before_commit',
   'migration.after_commit',
+  /** Its row says that it leaves, its term is given back; its handlers run. */
+  'goodbye.draining',
   'goodbye.before',
   'goodbye.after',
 ] as const

@@ -1,6 +1,7 @@
 import type { Database } from '../db/connect.ts'
 import { isUnavailable } from '../db/failure.ts'
 import { FleetError } from '../errors.ts'
+import { pass } from '../kernel/failpoint.ts'
 import type { Log } from '../kernel/log.ts'
 import { loop, type Loop } from '../kernel/loop.ts'
 import type { Beat } from '../pod/pod.sql.ts'
@@ -65,7 +66,9 @@ export function createLeadership(options: LeadershipOptions): Leadership {
     standing = false
     const [deposed] = await database.run((sql) => succeed(sql, podId))
     if (deposed) log.info({ term: deposed.term, why: deposed.ended_why }, 'a term ended')
+    if (deposed) await pass('term.between')
     const [won] = await database.run((sql) => accede(sql, podId))
+    if (won) await pass('term.begun')
     const [own] = won ? [won] : await database.run((sql) => findOpenTerm(sql, podId))
     become(own?.term)
   }

@@ -1,4 +1,5 @@
 import type { Database } from '../db/connect.ts'
+import { pass } from '../kernel/failpoint.ts'
 import { answerRequest, findRequests, findWork } from './recovery.sql.ts'
 import { foreseeCycle, runCycle, type CycleSummary } from './run-cycle.ts'
 
@@ -39,6 +40,7 @@ async function answerRequests({ database, podId, onCycle }: RecoveryOptions, ter
     else {
       const summary = await runCycle({ database, podId, term, forced: true })
       onCycle(summary)
+      await pass('recovery.before_answer')
       await reply(id, summary)
     }
   }

@@ -89,12 +89,12 @@ export async function redriveStep(
  * In one transaction: the outcome is put aside, what may still lie in a tray is taken out, the step goes in, and who
  * wished it is written down.
  */
-export const redrive = (
+export async function redrive(
   database: Database,
   ids: string[],
   note: (tx: Sql, changed: number) => Promise<unknown>,
-): Promise<number> =>
-  database.begin(async (tx) => {
+): Promise<number> {
+  const redriven = await database.begin(async (tx) => {
     const aside = await putOutcomeAside(tx, ids)
     if (aside.length === 0) return 0
     await pass('redrive.between')
@@ -110,6 +110,9 @@ export const redrive = (
     await pass('redrive.before_commit')
     return aside.length
   })
+  if (redriven > 0) await pass('redrive.after_commit')
+  return redriven
+}
 
 const BATCH = 500
 const SAMPLE_MAX = 20

@@ -2,6 +2,7 @@ import type { Actor } from '../access/actor.ts'
 import { writeAudit } from '../access/audit.sql.ts'
 import type { Database } from '../db/connect.ts'
 import { sqlState } from '../db/failure.ts'
+import { pass } from '../kernel/failpoint.ts'
 import { wishDrain } from '../pod/pod.sql.ts'
 import { given } from './cancel.ts'
 import { addPause, removePause, waitForClaims, type PauseRow, type PauseWish } from './queue.sql.ts'
@@ -21,6 +22,7 @@ export async function pause(
     await writeAudit(tx, actor, wish.type, given(wish))
     return added
   })
+  await pass('pause.between')
   await claimsUnderWay(database)
   return row
 }

@@ -212,6 +212,13 @@ export const settle = (sql: Sql, podId: string, reports: Report[], endedClaims: 
   with /* step.settle */ ${settling(sql, podId, reports, endedClaims)}
   select kind, claim_id, step_id from refused`
 
+/**
+ * From its settle on a transaction holds its claim, and recovery cannot take that from a pod that was frozen before the
+ * commit: the rest that users' transactions may take, a minute, would keep the other steps of the claim for so long.
+ */
+export const boundRest = (sql: Sql) => sql`
+  /* step.bound_rest */ set local idle_in_transaction_session_timeout = '10s'`
+
 /** Waits for a settle in flight under this claim: it holds the row FOR KEY SHARE. */
 export const lockClaim = (sql: Sql, claimId: string) => sql`
   select /* step.lock_claim */ id from fleet_q.claims where id = ${claimId} for update`

@@ -173,6 +173,8 @@ export function createSubmitter({
             : guarded
               ? await submitGuarded(wishes, key)
               : { stepIds: await database.run((sql) => insert(sql, wishes)), replayed: false }
+        const met = pass('submit.committed')
+        if (met) await met
         if (!submitted.replayed)
           onSubmitted(
             only && wishes.length === 1 ? [only.type] : [...new Set(wishes.map((wish) => wish.type))],

@@ -1,4 +1,5 @@
 import type { Database } from '../db/connect.ts'
+import { pass } from '../kernel/failpoint.ts'
 import {
   claimLimited,
   lockLimits,
@@ -44,7 +45,7 @@ export function createLimitedClaims(database: Database, types: string[]): Limite
     },
     async claim(want) {
       if (limited.size === 0 || want.limit <= 0) return { steps: [], contended: false, dropped: false }
-      return database.begin(async (tx) => {
+      const claimed = await database.begin(async (tx) => {
         const mine = await lockLimits(tx, [...limited])
         const rows: (ClaimedStep | DroppedSteps)[] =
           mine.length === 0
@@ -55,8 +56,11 @@ export function createLimitedClaims(database: Database, types: string[]): Limite
                 mine.map((row) => row.type),
               )
         const steps = rows.filter((row): row is ClaimedStep => row.kind === 'claimed')
+        if (steps.length > 0) await pass('limited.before_commit')
         return { steps, contended: mine.length < limited.size, dropped: steps.length < rows.length }
       })
+      if (claimed.steps.length > 0) await pass('limited.after_commit')
+      return claimed
     },
   }
 }

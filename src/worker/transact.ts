@@ -3,7 +3,7 @@ import { isUnavailable } from '../db/failure.ts'
 import { FleetError } from '../errors.ts'
 import { pass } from '../kernel/failpoint.ts'
 import { type ClaimedStep } from '../step/claim.sql.ts'
-import { lockClaim, settle, wasCompleted, type Report } from '../step/settle.sql.ts'
+import { boundRest, lockClaim, settle, wasCompleted, type Report } from '../step/settle.sql.ts'
 
 /** The transaction of one handler, which commits together with the settle of its step. */
 export interface StepTransaction {
@@ -39,7 +39,10 @@ export function stepTransaction(
         const report = await wish
         if (!report) throw new RolledBack()
         await pass('transaction.before_settle')
-        const refused = await settle(tx, podId, [{ ...report, mayStand: true }], [])
+        const [, refused] = await Promise.all([
+          boundRest(tx),
+          settle(tx, podId, [{ ...report, mayStand: true }], []),
+        ])
         if (refused.length > 0) throw new RolledBack()
         await pass('transaction.before_commit')
       }, limitMs)

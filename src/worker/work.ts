@@ -295,12 +295,14 @@ export function createWorker(options: WorkerOptions): PodWorker {
       findStrayClaims(sql, podId, outbox.openClaims(), olderThanSeconds),
     )
     if (stray.length > 0) {
+      await pass('stray.found')
       const why = 'the answer to its claim was lost'
       const released = stray.flatMap(({ id, step_ids, attempts: numbers }) =>
         step_ids.map((stepId, i) => releaseReport(id, stepId, numbers[i] ?? 1, why)),
       )
       const claims = stray.map(({ id }) => id)
       await database.run((sql) => settle(sql, podId, released, claims))
+      await pass('stray.released')
       log.info({ steps: released.length }, 'released steps whose claim was answered to nobody')
       putBack()
     }

@@ -6,7 +6,7 @@ import { fileURLToPath } from 'node:url'
 import type postgres from 'postgres'
 import { atEnd } from '../support/cleanup.ts'
 import { post } from '../support/http.ts'
-import { startPodProcess, type PodProcess } from '../support/processes.ts'
+import { startPodProcess, type PodChild, type PodProcess } from '../support/processes.ts'
 import { until } from '../support/until.ts'
 
 /** What the tests of death have in common: a fleet of processes, what the database says of it, and the audit. */
@@ -26,7 +26,7 @@ export const startPods = (databaseUrl: string, count: number, env: Record<string
   Promise.all(Array.from({ length: count }, () => startPod(databaseUrl, env)))
 
 /** How a pod ended, if it does. */
-export async function endOf(pod: PodProcess, limitMs = 20_000) {
+export async function endOf(pod: PodChild, limitMs = 20_000) {
   let timer: NodeJS.Timeout | undefined
   const never = new Promise<never>((_, reject) => {
     timer = setTimeout(

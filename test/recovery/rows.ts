@@ -13,7 +13,7 @@ interface PodWish {
   resumedMs?: number | null
 }
 
-export async function makePod(sql: postgres.Sql, wish: PodWish = {}): Promise<string> {
+export async function makePod(sql: postgres.ISql, wish: PodWish = {}): Promise<string> {
   const {
     name = 'made',
     status = 'live',

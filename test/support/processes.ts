@@ -3,10 +3,8 @@ import { fileURLToPath } from 'node:url'
 import { until } from './until.ts'
 import { atEnd } from './cleanup.ts'
 
-/** A pod as a process of its own: what is killed, frozen and stopped in tests of death. */
-export interface PodProcess {
-  readonly id: string
-  readonly url: string
+/** A process that is to be a pod, up or not. */
+export interface PodChild {
   readonly pid: number
   readonly child: ChildProcess
   /** Everything that it printed so far. */
@@ -16,6 +14,13 @@ export interface PodProcess {
   signal(name: NodeJS.Signals): void
   /** Fulfilled when the process has ended. */
   readonly exited: Promise<{ code: number | null; signal: NodeJS.Signals | null }>
+  readonly isOver: boolean
+}
+
+/** A pod as a process of its own: what is killed, frozen and stopped in tests of death. */
+export interface PodProcess extends PodChild {
+  readonly id: string
+  readonly url: string
 }
 
 const MAIN = fileURLToPath(new URL('../../src/main.ts', import.meta.url))
@@ -33,12 +38,18 @@ export const FAST = {
 
 const running = new Set<ChildProcess>()
 
-export async function startPodProcess(
+interface StartOptions {
+  limitMs?: number
+  nodeArgs?: string[]
+}
+
+/** Does not wait until it is up: it may never be. */
+export function spawnPod(
   databaseUrl: string,
   env: Record<string, string> = {},
-  options: { limitMs?: number; nodeArgs?: string[] } = {},
-): Promise<PodProcess> {
-  const child = spawn(process.execPath, ['--import', 'tsx', ...(options.nodeArgs ?? []), MAIN], {
+  { nodeArgs = [] }: StartOptions = {},
+): PodChild {
+  const child = spawn(process.execPath, ['--import', 'tsx', ...nodeArgs, MAIN], {
     stdio: ['ignore', 'pipe', 'pipe'],
     env: {
       PATH: process.env['PATH'],
@@ -75,25 +86,41 @@ export async function startPodProcess(
       limitMs,
     )
 
-  const up = await until(
-    'a pod coming up',
-    () => {
-      if (ended) throw new Error(`the pod ended at its start:\n${output}`)
-      return output.split('\n').find((line) => line.includes('this pod is up'))
-    },
-    options.limitMs ?? 30_000,
-  )
-  const { pod, port } = JSON.parse(up) as { pod: string; port: number }
   return {
-    id: pod,
-    url: `http://127.0.0.1:${port}`,
     pid: child.pid ?? 0,
     child,
     output: () => output,
     saw,
     signal: (name) => void child.kill(name),
     exited,
+    get isOver() {
+      return ended
+    },
   }
+}
+
+export async function startPodProcess(
+  databaseUrl: string,
+  env: Record<string, string> = {},
+  options: StartOptions = {},
+): Promise<PodProcess> {
+  return whenUp(spawnPod(databaseUrl, env, options), options.limitMs)
+}
+
+export async function whenUp(child: PodChild, limitMs = 30_000): Promise<PodProcess> {
+  const up = await until(
+    'a pod coming up',
+    () => {
+      if (child.isOver) throw new Error(`the pod ended at its start:\n${child.output()}`)
+      return child
+        .output()
+        .split('\n')
+        .find((line) => line.includes('this pod is up'))
+    },
+    limitMs,
+  )
+  const { pod, port } = JSON.parse(up) as { pod: string; port: number }
+  return Object.assign(child, { id: pod, url: `http://127.0.0.1:${port}` })
 }
 
 /** Ends what a test left behind, by its own handle only. */

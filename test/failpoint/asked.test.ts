@@ -1,0 +1,4 @@
+import { asked } from './asked.ts'
+import { matrix } from './matrix.ts'
+
+matrix(asked)

@@ -1,0 +1,4 @@
+import { atWork } from './at-work.ts'
+import { matrix } from './matrix.ts'
+
+matrix(atWork)

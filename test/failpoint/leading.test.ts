@@ -1,0 +1,4 @@
+import { leading } from './leading.ts'
+import { matrix } from './matrix.ts'
+
+matrix(leading)
