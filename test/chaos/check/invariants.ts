@@ -1,4 +1,4 @@
-import type postgres from 'postgres'
+import type { Sql } from '../../../src/db/connect.ts'
 
 /**
  * What must hold after a run, whatever happened in it. Each looks in the tables, in the audit that the database wrote
@@ -8,7 +8,7 @@ import type postgres from 'postgres'
 export interface Invariant {
   id: string
   says: string
-  witnesses(sql: postgres.Sql): Promise<{ witness: string }[]>
+  witnesses(sql: Sql): Promise<{ witness: string }[]>
 }
 
 export interface Gap {
@@ -34,7 +34,7 @@ export const INVARIANTS: Invariant[] = [
     witnesses: (sql) => sql`
       select format('%s was never asked for: its args are %s', fleet_q.step_public_id(id, salt, created_at), args) as witness
       from fleet_q.steps
-      where args ->> 'op' not like 'harm-%' and not exists (
+      where coalesce(args ->> 'op', '') not like 'harm-%' and not exists (
         select from chaos.history where f = 'submit' and op = steps.args ->> 'op'
           and history.step_id = fleet_q.step_public_id(steps.id, steps.salt, steps.created_at))
       order by id limit 3`,
@@ -43,7 +43,8 @@ export const INVARIANTS: Invariant[] = [
     id: 'I3',
     says: 'an outcome is final: one for each step, changed by nobody, put aside by a redrive alone',
     witnesses: (sql) => sql`
-      select format('step %s was settled %s times and redriven %s times', step_id, settled, redriven) as witness
+      select format('step %s was settled %s times and redriven %s times; its outcome was put aside %s times and changed %s times',
+        step_id, settled, redriven, put_aside, changed) as witness
       from (
         select step_id, count(*) filter (where what = 'settled') as settled,
           count(*) filter (where what = 'redriven') as redriven,
@@ -57,21 +58,25 @@ export const INVARIANTS: Invariant[] = [
   },
   {
     id: 'I4',
-    says: 'late answers change nothing: what settles a step is the last claim that was made for it, and still stood',
+    says: 'late answers change nothing: what counts was handed in under the last claim that was made, while it stood',
     witnesses: (sql) => sql`
       select format('step %s is settled under claim %s, and claim %s was made for it', outcomes.step_id,
-        outcomes.claim_id, last.claim_id) as witness
+        outcomes.claim_id, coalesce(last.claim_id::text, 'none')) as witness
       from fleet_q.outcomes
-      join (
+      left join (
         select step_id, max(claim_id) as claim_id from chaos.taken group by step_id
       ) as last using (step_id)
-      where outcomes.claim_id is not null and outcomes.claim_id <> last.claim_id
+      where outcomes.claim_id is not null and outcomes.claim_id is distinct from last.claim_id
       union all
-      select format('step %s is settled under claim %s, which had been taken away', outcomes.step_id, outcomes.claim_id)
-      from fleet_q.outcomes join chaos.audit on audit.what = 'gone' and audit.claim_id = outcomes.claim_id
-      join chaos.audit as settled on settled.what = 'settled' and settled.step_id = outcomes.step_id
-        and settled.claim_id = outcomes.claim_id
-      where audit.tx <> settled.tx and audit.seq < settled.seq
+      select format('step %s was handed in (%s) under claim %s, which had been taken away', late.step_id, late.detail,
+        late.claim_id)
+      from chaos.audit as late
+      join chaos.audit as gone on gone.what = 'gone' and gone.claim_id = late.claim_id
+      where late.what in ('tried', 'settled') and gone.tx <> late.tx and gone.seq < late.seq
+        -- A redrive keeps what it puts aside as an attempt: the claim of that is long gone.
+        and not exists (
+          select from chaos.audit as redriven
+          where redriven.what = 'redriven' and redriven.step_id = late.step_id and redriven.tx = late.tx)
       limit 3`,
   },
   {
@@ -168,47 +173,63 @@ export const INVARIANTS: Invariant[] = [
   },
   {
     id: 'I13',
-    says: 'a cancel that was confirmed is the outcome, and nothing claims the step after it',
+    says: 'a cancel that was confirmed is the outcome, and nothing claims the step after it, but for a redrive',
     witnesses: (sql) => sql`
-      select format('%s: its cancel was confirmed; it is %s', history.step_id, outcomes.status) as witness
-      from chaos.history join fleet_q.outcomes on outcomes.step_id = fleet_q.step_key(history.step_id)
-      where f = 'cancel' and outcomes.status <> 'cancelled'
-        and not exists (select from fleet_q.redrives where redrives.step_id = outcomes.step_id)
+      with cancelled as materialized (
+        select step_id as public_id, fleet_q.step_key(step_id) as step_id, at from chaos.history where f = 'cancel'
+      )
+      select format('%s: its cancel was confirmed; it is %s', public_id, outcomes.status) as witness
+      from cancelled join fleet_q.outcomes using (step_id)
+      where outcomes.status <> 'cancelled' and not ${redriven(sql, sql`cancelled.step_id`, sql`9223372036854775807`)}
       union all
-      select format('%s was claimed (%s) by a statement that began after its cancel had been confirmed', history.step_id,
+      select format('%s was claimed (%s) by a statement that began after its cancel had been confirmed', public_id,
         taken.claim_id)
-      from chaos.history join chaos.taken on taken.step_id = fleet_q.step_key(history.step_id) and began > history.at
-      where f = 'cancel' and not exists (select from fleet_q.redrives where redrives.step_id = taken.step_id)
+      from cancelled join chaos.taken on taken.step_id = cancelled.step_id and taken.began > cancelled.at
+      where not ${redriven(sql, sql`taken.step_id`, sql`taken.seq`)}
       limit 3`,
   },
   {
     id: 'I14',
     says: 'one key, one step: however often a submit was sent again',
     witnesses: (sql) => sql`
-      select format('%s became %s steps', op, count(*)) as witness
-      from (select args ->> 'op' as op from fleet_q.steps) as made where op not like 'harm-%'
-      group by op having count(*) > 1 limit 3`,
+      select format('%s became %s steps: %s', op, count(*), string_agg(id, ', ' order by id)) as witness
+      from (
+        select args ->> 'op' as op, fleet_q.step_public_id(id, salt, created_at) as id from fleet_q.steps
+      ) as made
+      where op not like 'harm-%' group by op having count(*) > 1 limit 3`,
   },
   {
     id: 'I16',
-    says: 'terms grow, one at a time; a cycle changes nothing under a term that has ended',
+    says: 'terms grow, one at a time; nobody takes a claim of another pod away whose term has ended',
     witnesses: (sql) => sql`
-      select format('term %s began before term %s had ended', later.detail, earlier.detail) as witness
+      with terms as materialized (
+        select detail::bigint as term, min(pod_id) as pod_id, min(seq) filter (where what = 'term began') as began_seq,
+          min(seq) filter (where what = 'term ended') as ended_seq, min(at) filter (where what = 'term ended') as ended_at
+        from chaos.audit where what in ('term began', 'term ended') group by 1
+      )
+      select format('term %s began before term %s had ended', next, term) as witness
       from (
-        select seq, detail, lead(detail) over (order by detail::bigint) as next,
-          lead(seq) over (order by detail::bigint) as next_seq from chaos.audit where what = 'term began'
-      ) as earlier
-      join chaos.audit as later on later.what = 'term began' and later.detail = earlier.next
-      where not exists (
-        select from chaos.audit where what = 'term ended' and audit.detail = earlier.detail
-          and audit.seq < earlier.next_seq)
+        select *, lead(term) over by_term as next, lead(began_seq) over by_term as next_seq
+        from terms window by_term as (order by term)
+      ) as each_term
+      where next is not null and (ended_seq is null or ended_seq > next_seq)
+      union all
+      select format('claim %s of pod %s was taken away by %s, which had no term', gone.claim_id, gone.pod_id, detail)
+      from chaos.audit as gone
+      join fleet_q.pods as taker on taker.public_id = substring(gone.detail from '^fleet-q [a-z]+ (.*)$')
+      where gone.what = 'gone' and gone.pod_id <> taker.id and not exists (
+        select from terms where terms.pod_id = taker.id and began_seq < gone.seq
+          -- When an end is committed nobody writes down: it is so soon after it was written.
+          and (ended_at is null or ended_at > gone.began - interval '1 second'))
       limit 3`,
   },
   {
     id: 'I17',
     says: 'nothing is left: no claim, nothing in a lane, nothing due',
     witnesses: (sql) => sql`
-      select format('claim %s of pod %s', id, pod_id) as witness from fleet_q.claims
+      select format('claim %s of pod %s stands, over step %s', id, pod_id,
+        array_to_string(step_ids[1:3], ', step ')) as witness
+      from fleet_q.claims
       union all select format('step %s lies in later', step_id) from fleet_q.later
         where not exists (select from fleet_q.outcomes where outcomes.step_id = later.step_id)
       union all select format('step %s lies in ready', step_id) from fleet_q.ready
@@ -216,6 +237,15 @@ export const INVARIANTS: Invariant[] = [
       limit 3`,
   },
 ]
+
+/** Between the last cancel of a step before this moment of the audit, and this moment. */
+const redriven = (sql: Sql, stepId: ReturnType<Sql>, before: ReturnType<Sql>) => sql`
+  exists (
+    select from chaos.audit as redriven
+    where redriven.what = 'redriven' and redriven.step_id = ${stepId} and redriven.seq < ${before} and redriven.seq > (
+      select max(seq) from chaos.audit as cancel
+      where cancel.what = 'settled' and cancel.detail = 'cancelled' and cancel.step_id = ${stepId}
+        and cancel.seq < ${before}))`
 
 /** Kept visible: invariants of the programme that nothing of the product can break yet. */
 export const GAPS: Gap[] = [

@@ -1,8 +1,8 @@
-import type postgres from 'postgres'
+import type { Sql } from '../../../src/db/connect.ts'
 import { DEAD_AFTER_SECONDS } from '../keep-pod.ts'
 
 /** Of each step that a killed pod held: how long until it was claimed again, where nothing else was broken meanwhile. */
-export const recoveryTimes = (sql: postgres.Sql) => sql<{ ms: number; pod: string; killed_at: Date }[]>`
+export const recoveryTimes = (sql: Sql) => sql<{ ms: number; pod: string; killed_at: Date }[]>`
   with held as (
     select kills.at as killed_at, kills.pod_id as pod, taken.seq, taken.step_id, taken.claim_id
     from chaos.kills join fleet_q.pods on pods.public_id = kills.pod_id
