@@ -1,10 +1,10 @@
-import type { Sql } from '../../src/db/connect.ts'
-import { claimLimited, lockLimits, type ClaimedStep } from '../../src/step/claim.sql.ts'
-import { exchange } from '../../src/step/exchange.sql.ts'
-import { settle, type Report } from '../../src/step/settle.sql.ts'
-import { newSalt, publicId } from '../../src/step/step.ts'
-import { findLanes, insertSteps } from '../../src/step/submit.sql.ts'
-import { claimedOf, reportOf, want } from '../sql/arrange.ts'
+import type { Sql } from '../../../src/db/connect.ts'
+import { claimLimited, lockLimits, type ClaimedStep } from '../../../src/step/claim.sql.ts'
+import { exchange } from '../../../src/step/exchange.sql.ts'
+import { settle, type Report } from '../../../src/step/settle.sql.ts'
+import { newSalt, publicId } from '../../../src/step/step.ts'
+import { findLanes, insertSteps } from '../../../src/step/submit.sql.ts'
+import { claimedOf, reportOf, want } from '../../sql/arrange.ts'
 
 /** What a client, pods and leaders do in a run of chaos, by the product's own statements, without any of them. */
 

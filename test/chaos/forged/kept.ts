@@ -1,6 +1,6 @@
-import type { Sql } from '../../src/db/connect.ts'
-import { putOutcomeAside } from '../../src/step/cancel.sql.ts'
-import { againOf, failedOf, reportOf } from '../sql/arrange.ts'
+import { putOutcomeAside } from '../../../src/step/cancel.sql.ts'
+import { againOf, failedOf, reportOf } from '../../sql/arrange.ts'
+import type { Forgery } from './forgery.ts'
 import {
   forgeAttempt,
   forgeClaim,
@@ -11,68 +11,11 @@ import {
   take,
   takeAway,
   takeOut,
-  tell,
   work,
 } from './made-history.ts'
-import type { History } from './sound-history.ts'
 
-/** What no queue may do, done once to a sound history. */
-export interface Forgery {
-  /** These invariants, and no other. */
-  breaks: string[]
-  by: string
-  /** Answers what a witness has to name. */
-  forge(sql: Sql, history: History): Promise<string>
-}
-
-export const FORGERIES: Forgery[] = [
-  {
-    breaks: ['I1'],
-    by: 'a step was accepted, and is not there',
-    async forge(sql, { plain }) {
-      const stepId = `${plain.stepId}zz`
-      await tell(sql, 'submit', { op: 'lost', stepId })
-      return stepId
-    },
-  },
-  {
-    breaks: ['I1', 'I17'],
-    by: 'a step lies in ready for ever',
-    forge: async (sql) => (await submit(sql, 'left')).stepId,
-  },
-  {
-    breaks: ['I1', 'I17'],
-    by: 'a step lies in later for ever',
-    forge: async (sql) => (await submit(sql, 'left', { delayMs: 60_000 })).stepId,
-  },
-  {
-    breaks: ['I1', 'I17'],
-    by: 'a claim stands for ever',
-    async forge(sql, { worker }) {
-      const { stepId } = await submit(sql, 'left')
-      await take(sql, worker)
-      return stepId
-    },
-  },
-  {
-    breaks: ['I2'],
-    by: 'a step was run that nobody had asked for',
-    async forge(sql, { worker }) {
-      const { stepId } = await submit(sql, 'uninvited', { untold: true })
-      await work(sql, worker)
-      return stepId
-    },
-  },
-  {
-    breaks: ['I2'],
-    by: 'a step was run that is not of this client at all',
-    async forge(sql, { worker }) {
-      const { stepId, key } = await submit(sql, 'uninvited', { untold: true })
-      await sql`update fleet_q.steps set args = '{}' where id = ${key}`
-      await work(sql, worker)
-      return stepId
-    },
-  },
+/** What pods, leaders and handlers may not do, done once. */
+export const KEPT_FORGED: Forgery[] = [
   {
     breaks: ['I3'],
     by: 'an outcome was overwritten',
@@ -254,41 +197,6 @@ export const FORGERIES: Forgery[] = [
     async forge(sql, { worker }) {
       await runAtOnce(sql, worker, ['one', 'two'], { type: 'single', laneKey: 'k7' })
       return '2 of key "k7'
-    },
-  },
-  {
-    breaks: ['I13'],
-    by: 'a cancel was confirmed, and the step completed',
-    async forge(sql, { plain }) {
-      await tell(sql, 'cancel', plain)
-      return plain.stepId
-    },
-  },
-  {
-    breaks: ['I13'],
-    by: 'a cancel was confirmed of a step that had been redriven before, and it completed',
-    async forge(sql, { redriven }) {
-      await tell(sql, 'cancel', redriven)
-      return redriven.stepId
-    },
-  },
-  {
-    breaks: ['I13'],
-    by: 'a step was claimed after its cancel had been confirmed',
-    async forge(sql, { worker, cancelled }) {
-      const claim = await forgeClaim(sql, worker, [cancelled.key])
-      await sql`delete from fleet_q.claims where id = ${claim}`
-      return cancelled.stepId
-    },
-  },
-  {
-    breaks: ['I14'],
-    by: 'one submit, sent again, became two steps',
-    async forge(sql, { worker }) {
-      const { stepId } = await submit(sql, 'twice')
-      await submit(sql, 'twice')
-      await work(sql, worker)
-      return stepId
     },
   },
   {
