@@ -35,6 +35,14 @@ export const KEPT_FORGED: Forgery[] = [
   },
   {
     breaks: ['I1', 'I3'],
+    by: 'an outcome was thrown away',
+    async forge(sql, { plain }) {
+      await sql`delete from fleet_q.outcomes where step_id = ${plain.key}`
+      return plain.stepId
+    },
+  },
+  {
+    breaks: ['I1', 'I3'],
     by: 'a redrive put an outcome aside and forgot to put the step into its lane',
     async forge(sql, { cancelled }) {
       await putOutcomeAside(sql, [cancelled.key])

@@ -37,7 +37,8 @@ export async function makeSoundHistory(db: TestDatabase, effectsFile: string): P
   const victim = await makePod(sql)
 
   const plain = await submit(sql, 'plain')
-  await work(sql, worker)
+  const named = await connectionOf(db, worker)
+  await named.run((own) => work(own, worker))
 
   const retried = await submit(sql, 'retried')
   for (const step of await take(sql, worker)) await handIn(sql, worker, [againOf(step, 0)])
@@ -56,12 +57,17 @@ export async function makeSoundHistory(db: TestDatabase, effectsFile: string): P
   await cancel(db, cancelled)
   await work(sql, worker)
 
-  for (const [op, type] of [
-    ['limited', 'limited'],
-    ['single one', 'single'],
-    ['single two', 'single'],
-  ] as const)
-    await submit(sql, op, { type, laneKey: type === 'single' ? 'k1' : '' })
+  const stopped = await submit(sql, 'cancelled while it ran, and tried again')
+  const running = await take(sql, worker)
+  await cancel(db, stopped)
+  for (const step of running) await handIn(sql, worker, [{ ...reportOf(step), mayStand: true }])
+  await redriveStep(database, stopped.stepId, () => {})
+  await tell(sql, 'retry', stopped)
+  await work(sql, worker)
+
+  // As many at once as may be.
+  for (const op of ['limited one', 'limited two', 'limited three']) await submit(sql, op, { type: 'limited' })
+  for (const op of ['single one', 'single two']) await submit(sql, op, { type: 'single', laneKey: 'k1' })
   for (const type of ['limited', 'single', 'single'])
     await sql.begin(async (tx) => {
       const taken = await takeLimited(tx, worker, type)
@@ -85,10 +91,16 @@ export async function makeSoundHistory(db: TestDatabase, effectsFile: string): P
   await work(sql, worker, 'effect')
 
   const recovered = await submit(sql, 'recovered')
-  await take(sql, victim)
+  await submit(sql, 'given up', { maxRetries: 0 })
+  const held = await take(sql, victim)
   await killPod(sql, victim)
   await sql`insert into chaos.kills select public_id, clock_timestamp() from fleet_q.pods where id = ${victim}`
   await lead(await connectionOf(db, firstLeader), firstLeader, true)
+  await handIn(
+    sql,
+    victim,
+    held.map((step) => reportOf(step)),
+  )
   await work(sql, worker)
   await sql`update fleet_q.pods set status = 'gone', ended_at = now(), ended_why = 'goodbye' where id = ${firstLeader}`
   await lead(await connectionOf(db, leader), leader, false)
