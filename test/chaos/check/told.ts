@@ -46,11 +46,13 @@ export const TOLD: Invariant[] = [
     id: 'I14',
     says: 'one key, one step: however often a submit was sent again',
     witnesses: (sql) => sql`
-      select format('%s became %s steps: %s', op, count(*), string_agg(id, ', ' order by id)) as witness
+      select format('%s became %s steps: %s', op, cardinality(ids), (
+        select string_agg(fleet_q.step_public_id(id, salt, created_at), ', ' order by id)
+        from fleet_q.steps where id = any (ids))) as witness
       from (
-        select args ->> 'op' as op, fleet_q.step_public_id(id, salt, created_at) as id from fleet_q.steps
-      ) as made
-      where op not like 'harm-%' group by op having count(*) > 1 limit 3`,
+        select args ->> 'op' as op, array_agg(id) as ids from fleet_q.steps group by 1 having count(*) > 1
+      ) as twice
+      where op not like 'harm-%' limit 3`,
   },
 ]
 
