@@ -113,19 +113,40 @@ async function tellWhatIsLeft(world: World) {
   for (const { line } of rows) world.say(`left: ${line}`)
 }
 
+/** A pod is up again in some seconds, and a connection that died without a word is given up after ten. */
+const COUNTS_LIMIT_MS = 40_000
+
 /** A percentile of a few kills is their worst. */
 const KILLS_THAT_TELL = 50
 
-/** The first that is asked answers for all: they look in the same tables. */
+/**
+ * The first that is asked answers for all: they look in the same tables. The last fault may have left nobody to ask, or
+ * one whose connections are gone: he tells of the queue when he has new ones.
+ */
 async function askCounts(world: World): Promise<string[]> {
-  const slot = world.podBy(0)
-  if (!slot?.pod) return ['no pod is up']
-  const page = await (await fetch(`${slot.pod.url}/metrics`)).text()
+  const page = await until(
+    'a pod to tell of the queue',
+    async () => {
+      const { pod } = world.podBy(0) ?? {}
+      const told = pod && (await get(pod.url, '/metrics'))
+      return told?.includes('fleet_q_steps_') && told
+    },
+    COUNTS_LIMIT_MS,
+  ).catch(() => undefined)
+  if (page === undefined) return ['no pod tells of the queue']
   const rows = await world.sql<{ status: string; n: number }[]>`
     select status, count(*)::int as n from fleet_q.outcomes group by status`
   return compareCounts(
     page,
     new Map(rows.map(({ status, n }) => [`fleet_q_steps_settled{status="${status}"}`, n])),
+  )
+}
+
+const get = async (url: string, path: string) => {
+  const signal = AbortSignal.timeout(COUNTS_LIMIT_MS / 4)
+  return fetch(`${url}${path}`, { signal }).then(
+    (answer) => answer.text(),
+    () => undefined,
   )
 }
 
