@@ -12,7 +12,7 @@ import { createTemplate } from './support/template.ts'
  */
 
 /** Suites with scripts of their own: they need tools or minutes that `npm test` must not ask for. */
-const APART = ['test/support', 'test/chaos', 'test/interleaving', 'test/failpoint']
+const APART = ['test/support', 'test/interleaving', 'test/failpoint']
 
 const words = process.argv.slice(2).filter((arg) => !arg.startsWith('-'))
 const options = process.argv.slice(2).filter((arg) => arg.startsWith('--test-'))

@@ -26,7 +26,9 @@ create trigger audit_taken after insert on fleet_q.claims
   referencing new table as new_rows for each statement execute function chaos.claim_taken();
 
 create function chaos.claim_gone() returns trigger language plpgsql as $$begin
-  insert into chaos.audit (what, claim_id, pod_id) select 'gone', id, pod_id from old_rows;
+  -- By whom: a pod names its connections.
+  insert into chaos.audit (what, claim_id, pod_id, detail)
+  select 'gone', id, pod_id, current_setting('application_name') from old_rows;
   return null;
 end$$;
 create trigger audit_gone after delete on fleet_q.claims

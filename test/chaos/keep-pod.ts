@@ -13,6 +13,8 @@ export interface Slot {
   frozen: boolean
   /** For the next start only. */
   extraEnv: Record<string, string>
+  /** What the last start had of it. */
+  startedWith: Record<string, string>
   readonly ends: End[]
   /** It is not started again. */
   close(): void
@@ -55,6 +57,7 @@ export async function keepPod(options: {
     pod: undefined,
     frozen: false,
     extraEnv: {},
+    startedWith: {},
     ends: [],
     close() {
       closed = true
@@ -64,6 +67,7 @@ export async function keepPod(options: {
   async function live() {
     const { extraEnv } = slot
     slot.extraEnv = {}
+    slot.startedWith = extraEnv
     const pod = await startPodProcess(
       network.url,
       {

@@ -1,6 +1,7 @@
 import type { Recovery, Verdict } from './check/check.ts'
 import type { Gap } from './check/invariants.ts'
 import type { Happened } from './nemesis.ts'
+import type { Plan } from './plan.ts'
 
 export interface Report {
   seed: number
@@ -49,7 +50,7 @@ export function inWords(report: Report): string {
     '',
     ...report.verdicts.flatMap(({ id, says, witnesses }) => [
       `${witnesses.length === 0 ? 'holds ' : 'BROKEN'}  ${id.padEnd(4)} ${says}`,
-      ...witnesses.slice(0, 1).map((witness) => `        ${witness}`),
+      ...witnesses.map((witness) => `        ${witness}`),
     ]),
     ...report.gaps.map(({ id, why }) => `gap     ${id.padEnd(4)} ${why}`),
     '',
@@ -58,5 +59,16 @@ export function inWords(report: Report): string {
   ]
   return lines.join('\n')
 }
+
+/** The machine may be gone when somebody looks: what is needed to do it again stands in what was printed. */
+export const howToReplay = (plan: Plan): string =>
+  [
+    'Once more: put the last line into plan.json, then',
+    '  npm run test:chaos -- --replay plan.json',
+    'and to see which of its faults it takes',
+    '  npm run test:chaos -- --replay plan.json --shrink',
+    JSON.stringify(plan),
+    '',
+  ].join('\n')
 
 const seconds = (ms: number) => `${(ms / 1000).toFixed(2)} s`

@@ -1,9 +1,11 @@
 import { join } from 'node:path'
 import { until } from '../support/until.ts'
 import { checkAll, loadHistory, measureRecovery, type Verdict } from './check/check.ts'
+import { compareCounts } from './check/counts.ts'
 import { GAPS } from './check/invariants.ts'
+import { strangeEnd } from './check/strange-end.ts'
 import { createClient } from './client.ts'
-import { DEAD_AFTER_SECONDS, type End } from './keep-pod.ts'
+import { DEAD_AFTER_SECONDS } from './keep-pod.ts'
 import { unleash } from './nemesis.ts'
 import type { Plan } from './plan.ts'
 import { countFaults, type Report } from './report.ts'
@@ -28,7 +30,7 @@ export async function runPlan(plan: Plan, folder: string, say: (line: string) =>
   )
   if (!live) await tellWhatIsLeft(world)
   const quietMs = Math.round(performance.now() - quietAt)
-  const counts = live ? await compareCounts(world) : []
+  const counts = live ? await askCounts(world) : []
   await stopPods(world)
   say('checking')
   for (const { beganAt, endedAt } of happened.filter((each) => each.isOutage))
@@ -111,32 +113,41 @@ async function tellWhatIsLeft(world: World) {
   for (const { line } of rows) world.say(`left: ${line}`)
 }
 
+/** A pod is up again in some seconds, and a connection that died without a word is given up after ten. */
+const COUNTS_LIMIT_MS = 40_000
+
 /** A percentile of a few kills is their worst. */
 const KILLS_THAT_TELL = 50
 
-/** Counts above this are estimates, and say so. */
-const EXACT_UP_TO = 100_000
-
-/** The first that is asked answers for all: they look in the same tables. */
-async function compareCounts(world: World): Promise<string[]> {
-  const slot = world.podBy(0)
-  if (!slot?.pod) return ['no pod is up']
-  const page = await (await fetch(`${slot.pod.url}/metrics`)).text()
+/**
+ * The first that is asked answers for all: they look in the same tables. The last fault may have left nobody to ask, or
+ * one whose connections are gone: he tells of the queue when he has new ones.
+ */
+async function askCounts(world: World): Promise<string[]> {
+  const page = await until(
+    'a pod to tell of the queue',
+    async () => {
+      const { pod } = world.podBy(0) ?? {}
+      const told = pod && (await get(pod.url, '/metrics'))
+      return told?.includes('fleet_q_steps_') && told
+    },
+    COUNTS_LIMIT_MS,
+  ).catch(() => undefined)
+  if (page === undefined) return ['no pod tells of the queue']
   const rows = await world.sql<{ status: string; n: number }[]>`
     select status, count(*)::int as n from fleet_q.outcomes group by status`
-  const counted = new Map(rows.map(({ status, n }) => [`fleet_q_steps_settled{status="${status}"}`, n]))
-  const told = page
-    .split('\n')
-    .filter((line) => line.startsWith('fleet_q_steps_'))
-    .map((line): [string, number] => [
-      line.slice(0, line.lastIndexOf(' ')),
-      Number(line.slice(line.lastIndexOf(' '))),
-    ])
-  return told.flatMap(([name, value]) => {
-    const truth = counted.get(name) ?? 0
-    const wrong = truth > EXACT_UP_TO ? Math.abs(value - truth) > truth / 5 : value !== truth
-    return wrong ? [`${name} is ${value}, and SQL counts ${truth}`] : []
-  })
+  return compareCounts(
+    page,
+    new Map(rows.map(({ status, n }) => [`fleet_q_steps_settled{status="${status}"}`, n])),
+  )
+}
+
+const get = async (url: string, path: string) => {
+  const signal = AbortSignal.timeout(COUNTS_LIMIT_MS / 4)
+  return fetch(`${url}${path}`, { signal }).then(
+    (answer) => answer.text(),
+    () => undefined,
+  )
 }
 
 async function stopPods(world: World) {
@@ -144,12 +155,4 @@ async function stopPods(world: World) {
   const pods = world.slots.flatMap((slot) => slot.pod ?? [])
   for (const pod of pods) pod.signal('SIGTERM')
   await Promise.all(pods.map((pod) => pod.exited))
-}
-
-/** Asked to, killed, ended by its own heart, declared dead, out of memory: everything else is a fault of ours. */
-function strangeEnd({ podId, code, signal, isFenced, lastWords }: End): string[] {
-  if (signal === 'SIGKILL' || code === 0) return []
-  if (code === 1 && isFenced) return []
-  if (signal === 'SIGABRT' && lastWords.includes('heap out of memory')) return []
-  return [`${podId} ended with ${code ?? signal}: ${lastWords.slice(-600)}`]
 }

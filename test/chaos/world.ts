@@ -1,12 +1,12 @@
 import { fork, type ChildProcess } from 'node:child_process'
 import { join } from 'node:path'
-import { readFileSync } from 'node:fs'
 import postgres from 'postgres'
 import { atEnd } from '../support/cleanup.ts'
 import { findPgBouncer, startPgBouncer, type PgBouncer } from '../support/pgbouncer.ts'
 import { startOwnPostgres, type OwnPostgres } from '../support/postgres.ts'
 import { createTemplate, withDatabase } from '../support/template.ts'
 import { until } from '../support/until.ts'
+import { startAudit } from './audit.ts'
 import { makeDisk, type Disk } from './disk.ts'
 import { keepPod, type Slot } from './keep-pod.ts'
 
@@ -44,8 +44,7 @@ export async function makeWorld(options: {
   const url = withDatabase(server.url, (await createTemplate(server.url)).name)
   const sql = postgres(url, { max: 3, onnotice: () => {}, connection: { application_name: 'nemesis' } })
   atEnd(() => sql.end({ timeout: 1 }))
-  await sql.unsafe(readFileSync(join(import.meta.dirname, 'audit.sql'), 'utf8'))
-  await sql`insert into fleet_q.limits (type, max_running, max_running_per_key) values ('limited', 3, null), ('single', null, 1)`
+  await startAudit(sql)
   const bouncer = findPgBouncer() ? await startPgBouncer(url, 15) : undefined
   const sink = await startSink(join(folder, 'effects'))
   const slots: Slot[] = []

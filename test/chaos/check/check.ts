@@ -1,6 +1,6 @@
 import { createReadStream, existsSync } from 'node:fs'
 import { createInterface } from 'node:readline'
-import type postgres from 'postgres'
+import type { Sql } from '../../../src/db/connect.ts'
 import type { Told } from '../client.ts'
 import { INVARIANTS } from './invariants.ts'
 import { recoveryTimes } from './recovery-times.ts'
@@ -15,7 +15,7 @@ export interface Verdict {
 const ROWS_PER_INSERT = 20_000
 
 /** Puts what the client was told and what the sink has written beside the tables, so that all can be compared. */
-export async function loadHistory(sql: postgres.Sql, told: Told[], effectsFile: string) {
+export async function loadHistory(sql: Sql, told: Told[], effectsFile: string) {
   for (let from = 0; from < told.length; from += ROWS_PER_INSERT) {
     const part = told.slice(from, from + ROWS_PER_INSERT)
     await sql`
@@ -46,7 +46,7 @@ export async function loadHistory(sql: postgres.Sql, told: Told[], effectsFile: 
       fleet_q.attempts, fleet_q.claims, fleet_q.lanes, fleet_q.limits, fleet_q.redrives`)
 }
 
-export async function checkAll(sql: postgres.Sql): Promise<Verdict[]> {
+export async function checkAll(sql: Sql): Promise<Verdict[]> {
   const verdicts: Verdict[] = []
   for (const { id, says, witnesses } of INVARIANTS) {
     const begun = performance.now()
@@ -73,7 +73,7 @@ export interface Recovery {
   worst: string
 }
 
-export async function measureRecovery(sql: postgres.Sql): Promise<Recovery> {
+export async function measureRecovery(sql: Sql): Promise<Recovery> {
   const rows = await recoveryTimes(sql)
   const ms = rows.map((row) => row.ms)
   const putBackMs = rows.map((row) => row.put_back_ms).toSorted((a, b) => a - b)

@@ -1,4 +1,6 @@
-import type postgres from 'postgres'
+import type { Sql } from '../../../src/db/connect.ts'
+import { KEPT } from './kept.ts'
+import { TOLD } from './told.ts'
 
 /**
  * What must hold after a run, whatever happened in it. Each looks in the tables, in the audit that the database wrote
@@ -8,7 +10,7 @@ import type postgres from 'postgres'
 export interface Invariant {
   id: string
   says: string
-  witnesses(sql: postgres.Sql): Promise<{ witness: string }[]>
+  witnesses(sql: Sql): Promise<{ witness: string }[]>
 }
 
 export interface Gap {
@@ -16,206 +18,9 @@ export interface Gap {
   why: string
 }
 
-export const INVARIANTS: Invariant[] = [
-  {
-    id: 'I1',
-    says: 'no accepted step is lost: each has its outcome',
-    witnesses: (sql) => sql`
-      select format('%s (%s) was accepted at %s and has no outcome; it lies in %s', step_id, op, history.at, coalesce((
-        select tray from fleet_q.step_status where step_status.key = fleet_q.step_key(history.step_id)), 'nothing')) as witness
-      from chaos.history
-      where f = 'submit' and not exists (
-        select from fleet_q.outcomes where outcomes.step_id = fleet_q.step_key(history.step_id))
-      order by at limit 3`,
-  },
-  {
-    id: 'I2',
-    says: 'no step is invented: each was asked for, under its own id',
-    witnesses: (sql) => sql`
-      select format('%s was never asked for: its args are %s', fleet_q.step_public_id(id, salt, created_at), args) as witness
-      from fleet_q.steps
-      where args ->> 'op' not like 'harm-%' and not exists (
-        select from chaos.history where f = 'submit' and op = steps.args ->> 'op'
-          and history.step_id = fleet_q.step_public_id(steps.id, steps.salt, steps.created_at))
-      order by id limit 3`,
-  },
-  {
-    id: 'I3',
-    says: 'an outcome is final: one for each step, changed by nobody, put aside by a redrive alone',
-    witnesses: (sql) => sql`
-      select format('step %s was settled %s times and redriven %s times', step_id, settled, redriven) as witness
-      from (
-        select step_id, count(*) filter (where what = 'settled') as settled,
-          count(*) filter (where what = 'redriven') as redriven,
-          count(*) filter (where what = 'delete of an outcome') as put_aside,
-          count(*) filter (where what = 'update of an outcome') as changed
-        from chaos.audit where what in ('settled', 'redriven', 'delete of an outcome', 'update of an outcome')
-        group by step_id
-      ) as counts
-      where changed > 0 or put_aside <> redriven or settled <> redriven + 1
-      order by step_id limit 3`,
-  },
-  {
-    id: 'I4',
-    says: 'late answers change nothing: what settles a step is the last claim that was made for it, and still stood',
-    witnesses: (sql) => sql`
-      select format('step %s is settled under claim %s, and claim %s was made for it', outcomes.step_id,
-        outcomes.claim_id, last.claim_id) as witness
-      from fleet_q.outcomes
-      join (
-        select step_id, max(claim_id) as claim_id from chaos.taken group by step_id
-      ) as last using (step_id)
-      where outcomes.claim_id is not null and outcomes.claim_id <> last.claim_id
-      union all
-      select format('step %s is settled under claim %s, which had been taken away', outcomes.step_id, outcomes.claim_id)
-      from fleet_q.outcomes join chaos.audit on audit.what = 'gone' and audit.claim_id = outcomes.claim_id
-      join chaos.audit as settled on settled.what = 'settled' and settled.step_id = outcomes.step_id
-        and settled.claim_id = outcomes.claim_id
-      where audit.tx <> settled.tx and audit.seq < settled.seq
-      limit 3`,
-  },
-  {
-    id: 'I5',
-    says: 'what a handler writes in its transaction is there once if its attempt completed the step, and else not at all',
-    witnesses: (sql) => sql`
-      with written as (
-        select fleet_q.step_key(step_id) as id, count(*) as rows, min(attempt) as attempt from chaos.ledger group by 1
-      )
-      select format('step %s is %s, by attempt %s; the ledger has %s rows, of attempt %s', steps.id,
-        outcomes.status, outcomes.attempt, coalesce(written.rows, 0), written.attempt) as witness
-      from fleet_q.steps
-      join fleet_q.lanes on lanes.id = steps.lane_id and lanes.type = 'ledger'
-      left join fleet_q.outcomes on outcomes.step_id = steps.id
-      left join written on written.id = steps.id
-      where case when outcomes.status = 'completed'
-        then written.rows is distinct from 1 or written.attempt <> outcomes.attempt
-        else written.rows is not null end
-      limit 3`,
-  },
-  {
-    id: 'I6',
-    says: 'attempts are bounded and numbered without gaps; nothing outside happened for an attempt that never was',
-    witnesses: (sql) => sql`
-      with burnt as (
-        select step_id, count(*) filter (where ended not in ('released', 'snoozed')) as n,
-          count(*) filter (where ended = 'pod_died') as crashes
-        from fleet_q.attempts
-        where ended_at > coalesce(
-          (select max(at) from fleet_q.redrives where redrives.step_id = attempts.step_id), '-infinity')
-        group by step_id
-      )
-      select format('step %s was settled in attempt %s after %s that counted', step_id, attempt, coalesce(n, 0)) as witness
-      from fleet_q.outcomes left join burnt using (step_id)
-      where claim_id is not null and attempt <> coalesce(n, 0) + 1
-      union all
-      select format('step %s may be tried %s times and was tried %s times', step_id, max_retries + 1, attempt)
-      from fleet_q.outcomes join fleet_q.steps on steps.id = step_id where attempt > max_retries + 1
-      union all
-      select format('step %s has killed %s pods', step_id, crashes) from burnt where crashes > 3
-      union all
-      select format('the sink was asked for attempt %s of %s, which was never claimed', effects.attempt, effects.step_id)
-      from chaos.effects
-      where not exists (
-        select from chaos.taken
-        where taken.step_id = fleet_q.step_key(effects.step_id) and taken.attempt = effects.attempt)
-      limit 3`,
-  },
-  {
-    id: 'I7',
-    says: 'one owner: a step is claimed again only after its claim before was ended',
-    witnesses: (sql) => sql`
-      with each_claim as (
-        select step_id, claim_id, seq, lead(claim_id) over each as next_claim, lead(seq) over each as next_seq
-        from chaos.taken window each as (partition by step_id order by claim_id)
-      )
-      select format('step %s was claimed by claim %s while claim %s held it', taken.step_id, next_claim, taken.claim_id) as witness
-      from each_claim as taken
-      where next_claim is not null and not exists (
-        select from chaos.audit where what in ('tried', 'settled') and audit.step_id = taken.step_id
-          and audit.claim_id = taken.claim_id and audit.seq < taken.next_seq)
-        -- A cancel ends a claim's say in a step without a word of its holder.
-        and not exists (
-          select from chaos.audit where what = 'settled' and audit.step_id = taken.step_id
-            and audit.claim_id is null and audit.seq between taken.seq and taken.next_seq)
-      limit 3`,
-  },
-  {
-    id: 'I8',
-    says: 'limits hold over the fleet: never more at once than max_running, nor than max_running_per_key',
-    witnesses: (sql) => sql`
-      with limited as (
-        select steps.id, lanes.type, lanes.key, limits.max_running, limits.max_running_per_key
-        from fleet_q.steps join fleet_q.lanes on lanes.id = steps.lane_id join fleet_q.limits using (type)
-      ),
-      change as (
-        select limited.*, taken.seq, 1 as by from chaos.taken join limited on limited.id = taken.step_id
-        union all
-        (select distinct on (audit.step_id, taken.claim_id) limited.*, audit.seq, -1
-        from chaos.taken join limited on limited.id = taken.step_id
-        join chaos.audit on audit.step_id = taken.step_id and audit.what in ('tried', 'settled')
-          and (audit.claim_id = taken.claim_id or audit.claim_id is null) and audit.seq > taken.seq
-        order by audit.step_id, taken.claim_id, audit.seq)
-      ),
-      run as (
-        select type, key, max_running, max_running_per_key, seq,
-          sum(by) over (partition by type order by seq, by) as running,
-          sum(by) over (partition by type, key order by seq, by) as of_key
-        from change
-      )
-      select format('%s of type %s ran at once, and %s of key "%s" (audit %s)', running, type, of_key, key, seq) as witness
-      from run where running > max_running or of_key > max_running_per_key
-      order by seq limit 3`,
-  },
-  {
-    id: 'I13',
-    says: 'a cancel that was confirmed is the outcome, and nothing claims the step after it',
-    witnesses: (sql) => sql`
-      select format('%s: its cancel was confirmed; it is %s', history.step_id, outcomes.status) as witness
-      from chaos.history join fleet_q.outcomes on outcomes.step_id = fleet_q.step_key(history.step_id)
-      where f = 'cancel' and outcomes.status <> 'cancelled'
-        and not exists (select from fleet_q.redrives where redrives.step_id = outcomes.step_id)
-      union all
-      select format('%s was claimed (%s) by a statement that began after its cancel had been confirmed', history.step_id,
-        taken.claim_id)
-      from chaos.history join chaos.taken on taken.step_id = fleet_q.step_key(history.step_id) and began > history.at
-      where f = 'cancel' and not exists (select from fleet_q.redrives where redrives.step_id = taken.step_id)
-      limit 3`,
-  },
-  {
-    id: 'I14',
-    says: 'one key, one step: however often a submit was sent again',
-    witnesses: (sql) => sql`
-      select format('%s became %s steps', op, count(*)) as witness
-      from (select args ->> 'op' as op from fleet_q.steps) as made where op not like 'harm-%'
-      group by op having count(*) > 1 limit 3`,
-  },
-  {
-    id: 'I16',
-    says: 'terms grow, one at a time; a cycle changes nothing under a term that has ended',
-    witnesses: (sql) => sql`
-      select format('term %s began before term %s had ended', later.detail, earlier.detail) as witness
-      from (
-        select seq, detail, lead(detail) over (order by detail::bigint) as next,
-          lead(seq) over (order by detail::bigint) as next_seq from chaos.audit where what = 'term began'
-      ) as earlier
-      join chaos.audit as later on later.what = 'term began' and later.detail = earlier.next
-      where not exists (
-        select from chaos.audit where what = 'term ended' and audit.detail = earlier.detail
-          and audit.seq < earlier.next_seq)
-      limit 3`,
-  },
-  {
-    id: 'I17',
-    says: 'nothing is left: no claim, nothing in a lane, nothing due',
-    witnesses: (sql) => sql`
-      select format('claim %s of pod %s', id, pod_id) as witness from fleet_q.claims
-      union all select format('step %s lies in later', step_id) from fleet_q.later
-        where not exists (select from fleet_q.outcomes where outcomes.step_id = later.step_id)
-      union all select format('step %s lies in ready', step_id) from fleet_q.ready
-        where not exists (select from fleet_q.outcomes where outcomes.step_id = ready.step_id)
-      limit 3`,
-  },
-]
+const number = ({ id }: Invariant) => Number(id.slice(1))
+
+export const INVARIANTS: Invariant[] = [...TOLD, ...KEPT].toSorted((a, b) => number(a) - number(b))
 
 /** Kept visible: invariants of the programme that nothing of the product can break yet. */
 export const GAPS: Gap[] = [

@@ -1,8 +1,8 @@
-import type postgres from 'postgres'
+import type { Sql } from '../../../src/db/connect.ts'
 import { DEAD_AFTER_SECONDS } from '../keep-pod.ts'
 
 /** Of each step that a killed pod held: how long until it was claimed again, where nothing else was broken meanwhile. */
-export const recoveryTimes = (sql: postgres.Sql) => sql<
+export const recoveryTimes = (sql: Sql) => sql<
   { ms: number; put_back_ms: number; pod: string; killed_at: Date }[]
 >`
   with held as (

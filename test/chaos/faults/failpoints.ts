@@ -1,6 +1,6 @@
 import { PLACES } from '../../../src/kernel/failpoint.ts'
-import { until } from '../../support/until.ts'
 import { spell, type Action } from '../../support/arm.ts'
+import { comeBackWith } from './come-back.ts'
 import type { FaultKind } from './fault.ts'
 
 /** A pod is restarted with a trap on its way: the fault happens when it comes past, minutes later perhaps. */
@@ -15,17 +15,14 @@ export const failpoints = {
     often: 5,
     async begin(world, dice) {
       const slot = world.podBy(dice)
-      const { pod } = slot ?? {}
-      if (!slot || !pod) return undefined
+      if (!slot) return undefined
       const at = Math.floor(dice * 1_000_000)
       const place = PLACES[at % PLACES.length] ?? 'exchange.after'
       const drawn = ACTIONS[Math.floor(at / 31) % ACTIONS.length] ?? 'kill'
       // An exception that nobody foresaw is answered with 500, and rightly so.
       const action = drawn === 'throw' && /^(submit|cancel|redrive|pause)/.test(place) ? 'kill' : drawn
       const passing = PASSINGS[Math.floor(at / 173) % PASSINGS.length] ?? 1
-      slot.extraEnv = { TEST_FAILPOINTS: spell(place, action, passing) }
-      pod.signal('SIGTERM')
-      await until(`pod ${slot.n} to end`, () => slot.pod?.id !== pod.id, 30_000)
+      await comeBackWith(slot, { TEST_FAILPOINTS: spell(place, action, passing) })
       return { what: `armed pod ${slot.n}: ${spell(place, action, passing)}` }
     },
   },

@@ -1,4 +1,4 @@
-import type { Link } from '../../support/proxy.ts'
+import { saysCommitted, type Link } from '../../support/proxy.ts'
 import type { Slot } from '../keep-pod.ts'
 import type { World } from '../world.ts'
 import type { Done, FaultKind } from './fault.ts'
@@ -89,6 +89,12 @@ export const networks = {
         /^fleet-q (work|submits|door|transactions)/.test(link.name),
       )
     }),
+  },
+  'cut on commit': {
+    about: 'a transaction is committed, and nobody is told: its connection is reset before the answer',
+    lastsMs: [500, 1500],
+    often: 2,
+    begin: through('cut on commit', (slot) => void slot.network.swallowAnswer(saysCommitted)),
   },
   'lose the calls': {
     about: 'notifications vanish, and nobody is told',

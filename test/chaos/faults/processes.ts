@@ -6,7 +6,7 @@ import type { Done, FaultKind } from './fault.ts'
 
 /** What happens to processes. */
 
-const gone = (slot: Slot, podId: string) =>
+export const gone = (slot: Slot, podId: string) =>
   until(`pod ${slot.n} to end`, () => slot.pod?.id !== podId, 30_000)
 
 async function kill(world: World, slot: Slot | undefined, what: string): Promise<Done | undefined> {
