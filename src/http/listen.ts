@@ -98,6 +98,8 @@ async function serve(
 ): Promise<void> {
   const { socket } = incoming
   if (refused.has(socket)) return
+  // Behind a body that came with an Upgrade, which nobody here takes up, Node hears no further request.
+  if (incoming.headers.upgrade !== undefined) outgoing.shouldKeepAlive = false
   let arrival
   try {
     arrival = new WireArrival(incoming)
