@@ -35,6 +35,8 @@ async function startPodUnderAttack(): Promise<PodProcess> {
     {
       FLEET_Q_TOKENS: ROLES.map((role) => `${role}:${tokenOf(role)}`).join(','),
       FLEET_Q_HANDLERS: here('./handlers'),
+      // Nothing may hide what lies behind it.
+      FLEET_Q_RATE_LIMIT: '0',
       FLEET_Q_LOG_LEVEL: 'info',
       // The machine may be busy, and death by starvation is not what is looked for.
       FLEET_Q_HEARTBEAT_SECONDS: '2',

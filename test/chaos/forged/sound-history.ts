@@ -5,6 +5,7 @@ import { runCycle } from '../../../src/recovery/run-cycle.ts'
 import { cancelStep, redriveStep } from '../../../src/step/cancel.ts'
 import { makePod } from '../../recovery/rows.ts'
 import { againOf, failedOf, killPod, reportOf } from '../../sql/arrange.ts'
+import { tester } from '../../support/actor.ts'
 import type { TestDatabase } from '../../support/database.ts'
 import { atEnd } from '../../support/cleanup.ts'
 import { handIn, submit, take, takeLimited, tell, work, type Made } from './made-history.ts'
@@ -46,13 +47,13 @@ export async function makeSoundHistory(db: TestDatabase, effectsFile: string): P
 
   const redriven = await submit(sql, 'redriven')
   for (const step of await take(sql, worker)) await handIn(sql, worker, [failedOf(step)])
-  await redriveStep(database, redriven.stepId, () => {})
+  await redriveStep(database, tester, redriven.stepId, () => {})
   await tell(sql, 'retry', redriven)
   await work(sql, worker)
 
   const cancelled = await submit(sql, 'cancelled')
   await cancel(db, cancelled)
-  await redriveStep(database, cancelled.stepId, () => {})
+  await redriveStep(database, tester, cancelled.stepId, () => {})
   await tell(sql, 'retry', cancelled)
   await cancel(db, cancelled)
   await work(sql, worker)
@@ -61,7 +62,7 @@ export async function makeSoundHistory(db: TestDatabase, effectsFile: string): P
   const running = await take(sql, worker)
   await cancel(db, stopped)
   for (const step of running) await handIn(sql, worker, [{ ...reportOf(step), mayStand: true }])
-  await redriveStep(database, stopped.stepId, () => {})
+  await redriveStep(database, tester, stopped.stepId, () => {})
   await tell(sql, 'retry', stopped)
   await work(sql, worker)
 
@@ -121,7 +122,7 @@ export async function makeSoundHistory(db: TestDatabase, effectsFile: string): P
 }
 
 async function cancel({ database, sql }: TestDatabase, step: Made) {
-  await cancelStep(database, step.stepId, 'made', () => {})
+  await cancelStep(database, tester, step.stepId, 'made', () => {})
   await tell(sql, 'cancel', step)
 }
 
