@@ -1,5 +1,6 @@
 import postgres from 'postgres'
 import { FleetError } from '../errors.ts'
+import { alone } from './alone.ts'
 import { teachArrays } from './arrays.ts'
 import { breaksConnections, isUnavailable, refusesSettings, sqlState } from './failure.ts'
 import { wayTo } from './tls.ts'
@@ -172,7 +173,7 @@ function open(options: DatabaseOptions, onclose: () => void): postgres.Sql {
     },
   })
   teachArrays(pool)
-  return pool
+  return pooler ? alone(pool) : pool
 }
 
 /** Repeats a transaction that lost a race which Postgres asks to repeat: serialization failure or deadlock. */

@@ -73,15 +73,16 @@ export function transact<T>(
 const begun = async <T>(work: () => Promise<T>): Promise<T> => work()
 
 /** What the driver makes of a template: it is sent when somebody awaits it, by its handler. */
-interface Query {
+export interface Query {
   handler(query: Query): unknown
   resolve(rows: unknown): void
   reject(error: unknown): void
   /** Set for a query that is read with a cursor. */
   cursorFn?: unknown
+  readonly options: { onexecute?: () => boolean }
 }
 
-const isQuery = (made: unknown): made is Query =>
+export const isQuery = (made: unknown): made is Query =>
   made instanceof Promise && 'handler' in made && typeof made.handler === 'function'
 
 /** Refuses at the moment of sending, not of writing: a query may be written early and awaited late. */

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { connect } from '../../src/db/connect.ts'
+import { connect, type Database } from '../../src/db/connect.ts'
 import { assertSound } from '../recovery/fleet.ts'
 import { atEnd } from '../support/cleanup.ts'
 import { testDatabase, type TestDatabase } from '../support/database.ts'
@@ -62,6 +62,25 @@ function define(db: TestDatabase, bouncer: PgBouncer, pods: PodProcess[]) {
       const [other] = await two.run((sql) => sql`select pg_backend_pid() as pid`)
       assert.notDeepEqual(mine, other)
     })
+  })
+
+  test('what is sent while another answer is awaited gets its own: no statement waits for one that went to nobody', async () => {
+    // Many that share a few servers: one that is taken for free goes to another client at once.
+    const many = Array.from({ length: 12 }, () =>
+      connect({ url: bouncer.url, name: 'crowd', max: 1, pooler: true, deadlineMs: 5000 }),
+    )
+    atEnd(() => Promise.all(many.map((database) => database.close())))
+    const ask = (database: Database, n: number) =>
+      database.run((sql) => Promise.all([sql`select 1 as n`, sql`select ${n}::int as n`, sql`select 3 as n`]))
+    await Promise.all(
+      many.map(async (database) => {
+        for (let n = 0; n < 300; n++)
+          assert.deepEqual(
+            (await ask(database, n)).map(([row]) => row?.['n']),
+            [1, n, 3],
+          )
+      }),
+    )
   })
 
   test('a thousand steps run on all pods, each once', async () => {
