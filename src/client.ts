@@ -67,6 +67,7 @@ type Fields = Record<string, unknown>
 type Call = (spec: Spec, args?: Fields, options?: CallOptions) => Promise<unknown>
 
 const RETRY_AFTER_MAX_MS = 30_000
+const WAIT_SECONDS_MAX = 30
 
 export function createClient(options: ClientOptions): Client {
   const { token, timeoutMs = 30_000, retriesMax = 3 } = options
@@ -106,8 +107,13 @@ export function createClient(options: ClientOptions): Client {
     async waitFor(stepId, { timeoutMs: waitMs = 60_000, signal } = {}) {
       const until = performance.now() + waitMs
       for (let restMs = 100; ; restMs = Math.min(restMs * 1.5, 2000)) {
-        const status = await methods.getStatus({ step_id: stepId }, signal && { signal })
+        const leftMs = Math.max(0, Math.min(until - performance.now(), timeoutMs / 2))
+        const wait_seconds = Math.min(WAIT_SECONDS_MAX, Math.floor(leftMs / 1000))
+        const askedAt = performance.now()
+        const status = await methods.getStatus({ step_id: stepId, wait_seconds }, signal && { signal })
         if (status.tray === 'settled') return status
+        // The pod has waited as long as it was asked to; let out sooner, it stops, or too many wait there.
+        if (wait_seconds > 0 && performance.now() - askedAt >= wait_seconds * 1000) continue
         if (performance.now() + restMs > until)
           throw new FleetQError(`Step ${stepId} is still ${status.status} after ${waitMs} ms`, 0, {
             error_type: 'timeout',

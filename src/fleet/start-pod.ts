@@ -22,6 +22,7 @@ import type { CycleSummary } from '../recovery/run-cycle.ts'
 import { createForgetter } from '../step/forget.ts'
 import { createFloorRaiser } from '../step/raise-floors.ts'
 import { createSubmitter } from '../step/submit.ts'
+import { createWaitingRoom } from '../step/waiting-room.ts'
 import { capacityOf } from '../worker/capacity.ts'
 import { createNotes } from '../worker/notes.ts'
 import { createRegistry, type Handled } from '../worker/registry.ts'
@@ -258,10 +259,12 @@ export async function startPod(options: PodOptions): Promise<Pod> {
       },
     })
 
+    const waits = createWaitingRoom(door)
     const loops = [worker.loop, leadership.loop, due.loop]
     const doorOfPod: Door = {
       database: door,
       submitter,
+      waits,
       registry,
       podId,
       publicId,
@@ -306,7 +309,10 @@ export async function startPod(options: PodOptions): Promise<Pod> {
       notes,
       heartbeat,
       doorbell,
-      closeServer: (graceMs) => server.close({ graceMs }),
+      closeServer(graceMs) {
+        waits.close()
+        return server.close({ graceMs })
+      },
       log,
       onFenced: options.onFenced,
     })

@@ -11,6 +11,8 @@ export interface Arrival {
   readonly ip: string | undefined
   /** By its name in small letters; the values of one that was sent twice, with a comma between. */
   header(name: string): string | undefined
+  /** Calls when the sender has hung up; answers how to forget that again. */
+  onGone(act: () => void): () => void
   /** All of it; fails with an error of ours where it is too large, or ends too soon. */
   body(): Promise<Uint8Array>
 }
@@ -53,6 +55,7 @@ export function arrivalOf(request: Request): Arrival {
     host,
     ip: undefined,
     header: (name) => request.headers.get(name) ?? undefined,
+    onGone: () => () => {},
     body: () => bodyOf(request),
   }
 }

@@ -25,6 +25,10 @@ export class Asked implements Caller {
     this.ip = arrival.ip
   }
 
+  onGone(act: () => void) {
+    return this.arrival.onGone(act)
+  }
+
   header(name: string) {
     return this.arrival.header(name.toLowerCase())
   }

@@ -44,6 +44,8 @@ type Part<S extends Spec> = { [P in 'params' | 'query' | 'body']: S[P] extends z
 /** What a handler may know of the request beyond its input. */
 export interface Caller extends Actor {
   readonly header: (name: string) => string | undefined
+  /** Calls when the caller has hung up; answers how to forget that again. */
+  readonly onGone: (act: () => void) => () => void
 }
 
 export interface Answer<S extends Spec> {

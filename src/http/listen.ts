@@ -30,7 +30,8 @@ const LIMITS: Limits = {
   keepAliveTimeout: 5000,
   connectionsCheckingInterval: 5000,
   answerTimeout: 30_000,
-  connectionsMax: 5000,
+  // Ten thousand may wait for a step, and others have to get in.
+  connectionsMax: 12_000,
 }
 
 const BACKLOG = 4096

@@ -63,9 +63,11 @@ export const specs = specTable({
     method: 'GET',
     path: '/status/{step_id}',
     door: 'fleet',
-    summary: 'Where a step lies, what it was given, every attempt and how it ended.',
+    summary:
+      'Where a step lies, what it was given, every attempt and how it ended; if you like, when it has ended.',
     role: 'viewer',
     params: stepPath,
+    query: step.StatusQuery,
     ok: step.StepStatus,
     status: 200,
     failures: ['step_not_found', 'database_unavailable'],

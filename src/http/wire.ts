@@ -41,6 +41,12 @@ export class WireArrival implements Arrival {
     return value
   }
 
+  onGone(act: () => void): () => void {
+    const { socket } = this.#incoming
+    socket.once('close', act)
+    return () => socket.off('close', act)
+  }
+
   body(): Promise<Uint8Array> {
     const incoming = this.#incoming
     return new Promise((resolve, reject) => {

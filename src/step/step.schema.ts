@@ -209,6 +209,12 @@ const named = {
   key: Key.optional(),
 }
 
+export const StatusQuery = z.strictObject({
+  wait_seconds: queryNumber(z.number().min(0).max(30))
+    .default(0)
+    .describe('answer when the step has its outcome, or when so many seconds are over'),
+})
+
 export const ListStepsQuery = z.strictObject({
   ...named,
   older_than_seconds: queryNumber(age).optional().describe('created before'),

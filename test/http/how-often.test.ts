@@ -17,6 +17,7 @@ const arrival = (from: string, headers: Record<string, string> = {}, path = '/ad
   query: '',
   ip: from,
   header: (name) => headers[name],
+  onGone: () => () => {},
   body: async () => new Uint8Array(),
 })
 

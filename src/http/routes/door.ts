@@ -2,12 +2,14 @@ import type { Database } from '../../db/connect.ts'
 import type { CycleSummary } from '../../recovery/run-cycle.ts'
 import type { StepDefinition } from '../../step/handler.ts'
 import type { Submitter } from '../../step/submit.ts'
+import type { WaitingRoom } from '../../step/waiting-room.ts'
 import type { Hint } from '../../pod/hints.ts'
 
 /** What the routes need of the pod that serves them; the composition root hands it in. */
 export interface Door {
   database: Database
   submitter: Submitter
+  waits: WaitingRoom
   /** Types that this pod handles. */
   registry: ReadonlyMap<string, { definition: StepDefinition }>
   podId: string

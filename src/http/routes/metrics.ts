@@ -31,6 +31,7 @@ function ownSamples(door: Door): Sample[] {
     gauge('fleet_q_pod_running', 'Handlers that run on this pod.', vitals.running),
     gauge('fleet_q_pod_capacity', 'Handlers that may run on this pod at once.', door.capacity),
     gauge('fleet_q_pod_stuck', 'Handlers of this pod that ignored their abort.', vitals.stuck),
+    gauge('fleet_q_pod_waiting', 'Requests that wait here for the outcome of a step.', door.waits.size),
     gauge('fleet_q_pod_leading', '1 while this pod leads.', door.term() === undefined ? 0 : 1),
     gauge('fleet_q_pod_uptime_seconds', 'Since this pod was born.', vitals.uptimeSeconds),
     {

@@ -3,7 +3,7 @@ import { didYouMean } from '../../kernel/words.ts'
 import { findTypesHandled } from '../../pod/pod.sql.ts'
 import { describeStep } from '../../step/read.ts'
 import { getStep } from '../../step/read.ts'
-import { idempotencyKey, type StepWish } from '../../step/step.ts'
+import { idempotencyKey, parsePublicId, type StepWish } from '../../step/step.ts'
 import { why } from '../../step/why.ts'
 import type { Handlers } from '../server.ts'
 import type { Door } from './door.ts'
@@ -43,7 +43,14 @@ export const submitRoutes = (door: Door): Pick<Handlers, Mine> => {
       }
     },
 
-    getStatus: async ({ params }) => ({ body: await describeStep(door.database, params.step_id) }),
+    async getStatus({ params, query }, caller) {
+      const { step_id } = params
+      const status = await describeStep(door.database, step_id)
+      const key = query.wait_seconds > 0 && status.tray !== 'settled' && parsePublicId(step_id)
+      if (!key) return { body: status }
+      await door.waits.wait(key.id, query.wait_seconds * 1000, (act) => caller.onGone(act))
+      return { body: await describeStep(door.database, step_id) }
+    },
 
     async getIdempotencyKey({ params }) {
       await door.database.run((sql) => getStep(sql, params.step_id))
