@@ -75,7 +75,7 @@ test('the client waits with few requests, gives up in time, and listens to its s
   const id = await begin()
   const urls: string[] = []
   const counting: typeof fetch = (input, init) => {
-    urls.push(String(input))
+    urls.push(new Request(input).url)
     return fetch(input, init)
   }
   const client = createClient({ baseUrl: asked.url, fetch: counting })
