@@ -48,7 +48,7 @@ test('every operation is a method: parameters, query and body are one object', a
   const health = await client.getHealth()
   assert.equal(health.database, 'ok')
   assert.deepEqual(door.seen.map(({ name, input }) => [name, input]).slice(1, 6), [
-    ['getStatus', { params: { step_id: 'step/with space' } }],
+    ['getStatus', { params: { step_id: 'step/with space' }, query: { wait_seconds: 0 } }],
     ['listSteps', { query: { status: 'failed', limit: 5 } }],
     ['cancelStep', { params: { step_id: 'step_1' }, body: { reason: 'wrong customer' } }],
     ['drainPod', { params: { pod_id: 'pod-1' }, body: { enabled: true } }],

