@@ -73,7 +73,7 @@ create table fleet_q.dead_letters (
 create index dead_letters_at on fleet_q.dead_letters (at);
 
 create table fleet_q.grants (
-  role name not null,
+  role regrole not null,
   kind text not null,
   primary key (role),
   check (kind = any (array['app', 'reader']))
@@ -394,6 +394,8 @@ create function fleet_q.forget_audit(older_than interval, at_most integer) retur
 create function fleet_q.grant_app(role regrole) returns void language sql volatile;
 
 create function fleet_q.grant_reader(role regrole) returns void language sql volatile;
+
+create function fleet_q.keep_revoked() returns trigger language plpgsql volatile;
 
 create function fleet_q.lane_of(type text, priority integer, key text) returns integer language plpgsql volatile;
 

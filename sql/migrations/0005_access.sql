@@ -19,6 +19,15 @@ create table fleet_q.tokens (
   constraint tokens_good_for_a_while check (expires_at > created_at)
 );
 
+-- What was revoked stays so, whoever writes.
+create function fleet_q.keep_revoked() returns trigger
+language plpgsql set search_path = pg_catalog, pg_temp as $$begin
+  raise exception 'fleet_q.tokens: token % is revoked, and stays so', old.id using errcode = 'check_violation';
+end$$;
+create trigger keep_revoked before update on fleet_q.tokens
+  for each row when (old.revoked_at is not null and new.revoked_at is distinct from old.revoked_at)
+  execute function fleet_q.keep_revoked();
+
 -- What people changed, written in the transaction that changed it. Append only: apply_grants leaves pods no right to
 -- change a line, or to delete one but by forget_audit.
 create table fleet_q.audit (
@@ -40,13 +49,15 @@ create function fleet_q.forget_audit(older_than interval, at_most int) returns i
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
   forgotten int;
+  before timestamptz := fleet_q.clock() - older_than;
 begin
-  if older_than < interval '30 days' then
+  -- Times are compared, not intervals: minus a thousand years and as many days more pass for long, and lie in the future.
+  if before is null or before > fleet_q.clock() - interval '30 days' then
     raise exception 'fleet_q.forget_audit: the audit is kept for 30 days at least'
       using errcode = 'invalid_parameter_value';
   end if;
   delete from fleet_q.audit where id in (
-    select id from fleet_q.audit where at < fleet_q.clock() - older_than order by id limit at_most);
+    select id from fleet_q.audit where at < before order by id limit least(at_most, 10000));
   get diagnostics forgotten = row_count;
   return forgotten;
 end $$;
@@ -54,38 +65,48 @@ end $$;
 -- Roles that were given their rights by fleet_q.grant_app and fleet_q.grant_reader. Kept, because a later migration
 -- brings tables, and rights to those have to come with them.
 create table fleet_q.grants (
-  role name primary key,
+  -- Not its name: a role that is dropped and made again is another one.
+  role regrole primary key,
   kind text not null check (kind in ('app', 'reader'))
 );
 
 -- What each kind of role may do, all of it, as often as you like. Rights that it no longer has are taken away.
+-- search_path is pinned, here and below: a function of somebody's own that fits its arguments better than the built-in one
+-- of that name would run with the rights of the owner.
 create function fleet_q.apply_grants() returns void
-language plpgsql as $$
+language plpgsql set search_path = pg_catalog, pg_temp as $$
 declare
   grantee record;
 begin
   for grantee in
-    select quote_ident(role) as name, kind from fleet_q.grants
-    where role in (select rolname from pg_roles) order by role
+    select role::text as name, kind from fleet_q.grants
+    where role in (select oid from pg_roles) order by role
   loop
     execute format('revoke all on all tables in schema fleet_q from %s', grantee.name);
+    execute format('revoke all on all sequences in schema fleet_q from %s', grantee.name);
+    execute format('revoke all on all functions in schema fleet_q from %s', grantee.name);
     execute format('grant usage on schema fleet_q to %s', grantee.name);
     if grantee.kind = 'app' then
       -- A pod: it reads and writes rows, and makes, changes and empties no table.
       execute format('grant select, insert, update, delete on all tables in schema fleet_q to %s', grantee.name);
       execute format('revoke insert, update, delete on fleet_q.migrations, fleet_q.grants from %s', grantee.name);
-      execute format('revoke update, delete on fleet_q.audit from %s', grantee.name);
+      -- Lines are added, with the number and the time that the database gives them.
+      execute format('revoke insert, update, delete on fleet_q.audit from %s', grantee.name);
+      execute format('grant insert (operation, target, who, role, ip, request_id, details) on fleet_q.audit to %s',
+        grantee.name);
       execute format('revoke update, delete on fleet_q.tokens from %s', grantee.name);
-      -- Neither a role nor a digest changes, and what was revoked stays so.
+      -- Neither a role nor a digest changes.
       execute format('grant update (used_at, revoked_at) on fleet_q.tokens to %s', grantee.name);
       execute format('grant usage, select on all sequences in schema fleet_q to %s', grantee.name);
       execute format('grant execute on function fleet_q.forget_audit(interval, int) to %s', grantee.name);
     else
       -- A person or a chart: where steps lie and how they fare, nothing of what they carry. No args, no metadata, no
-      -- results, no error, no log line, no key that a client chose, no token.
+      -- results, no error, no log line, no idempotency or unique key, no token. Keys of lanes are seen: they say what
+      -- waits for what.
       execute format('grant select on fleet_q.lanes, fleet_q.ready, fleet_q.later, fleet_q.claims, fleet_q.pods,
-        fleet_q.leader_terms, fleet_q.recovery_cycles, fleet_q.dead_letters, fleet_q.pauses, fleet_q.limits,
-        fleet_q.next_floor, fleet_q.migrations to %s', grantee.name);
+        fleet_q.leader_terms, fleet_q.recovery_cycles, fleet_q.dead_letters, fleet_q.limits, fleet_q.next_floor,
+        fleet_q.migrations to %s', grantee.name);
+      execute format('grant select (id, type, key, paused_at, until) on fleet_q.pauses to %s', grantee.name);
       execute format('grant select (id, salt, lane_id, max_retries, timeout_ms, created_at, run_at, expires_at)
         on fleet_q.steps to %s', grantee.name);
       execute format('grant select (step_id, status, attempt, claim_id, pod_id, started_at, settled_at)
@@ -103,15 +124,15 @@ end $$;
 
 -- For the owner of the schema: select fleet_q.grant_app('shop_pods').
 create function fleet_q.grant_app(role regrole) returns void
-language sql as $$
-  insert into fleet_q.grants (role, kind) select rolname, 'app' from pg_roles where oid = grant_app.role
+language sql set search_path = pg_catalog, pg_temp as $$
+  insert into fleet_q.grants (role, kind) values (grant_app.role, 'app')
   on conflict on constraint grants_pkey do update set kind = excluded.kind;
   select fleet_q.apply_grants();
 $$;
 
 create function fleet_q.grant_reader(role regrole) returns void
-language sql as $$
-  insert into fleet_q.grants (role, kind) select rolname, 'reader' from pg_roles where oid = grant_reader.role
+language sql set search_path = pg_catalog, pg_temp as $$
+  insert into fleet_q.grants (role, kind) values (grant_reader.role, 'reader')
   on conflict on constraint grants_pkey do update set kind = excluded.kind;
   select fleet_q.apply_grants();
 $$;

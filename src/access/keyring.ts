@@ -21,6 +21,8 @@ export interface Holder {
   id: string
   role: TokenRole
   who: string
+  /** Made by us, with 256 bits of chance: no guess is worth slowing. */
+  isOurs: boolean
 }
 
 interface Key extends Holder {
@@ -34,7 +36,7 @@ interface Key extends Holder {
 /** Older than this the ring is read again, behind the request. What was revoked is good for no longer than LATE_MS. */
 const OLD_MS = 1000
 const LATE_MS = 3000
-/** For a token of ours that is not on the ring: it may have been made a moment ago. */
+/** A token of ours that is not on the ring may have been made a moment ago: the ring is read so soon again for it. */
 const STRANGE_MS = 200
 const USE_NOTED_EVERY_MS = 60_000
 
@@ -48,6 +50,7 @@ export function createKeyring(
       id: `configured ${i}`,
       role,
       who: 'a configured token',
+      isOurs: false,
       goodUntil: Number.POSITIVE_INFINITY,
       row: undefined,
       useNotedAt: 0,
@@ -57,6 +60,7 @@ export function createKeyring(
   let everMade = configured.length > 0
   let readAt = Number.NEGATIVE_INFINITY
   let reading: Promise<void> | undefined
+  let anew: Promise<void> | undefined
 
   /** Several may wait for one look. */
   function read(): Promise<void> {
@@ -94,16 +98,29 @@ export function createKeyring(
     return key
   }
 
+  /** Begun after now, and one for all who come until then: a token that was made a moment ago is on the ring by then. */
+  function readAnew(): Promise<void> {
+    anew ??= (async () => {
+      await reading?.catch(() => {})
+      await new Promise((resolve) => setTimeout(resolve, readAt + STRANGE_MS - performance.now()))
+      anew = undefined
+      await read()
+    })()
+    return anew
+  }
+
   return {
     isEmpty: () => !everMade,
     holderOf: find,
     fresh(token) {
       if (!database) return undefined
+      const held = token === undefined ? undefined : keys.get(nameOf(token))
+      // One of the settings is good while the database is away.
+      if (held && held.row === undefined) return undefined
       const age = performance.now() - readAt
       if (age > LATE_MS) return read()
       if (age > OLD_MS) read().catch(() => {})
-      const isStrange = token !== undefined && age > STRANGE_MS && isToken(token) && !find(token)
-      return isStrange ? read() : undefined
+      return token !== undefined && !held && isToken(token) ? readAnew() : undefined
     },
   }
 }
@@ -119,6 +136,7 @@ function keyOf(row: GoodToken, readAt: number, before: Map<string, Key>): [strin
       id: `token ${row.id}`,
       role: row.role,
       who: `token ${row.id} (${row.name})`,
+      isOurs: true,
       goodUntil: readAt + (row.left_ms ?? Number.POSITIVE_INFINITY),
       row: row.id,
       useNotedAt: before.get(name)?.useNotedAt ?? Number.NEGATIVE_INFINITY,

@@ -144,6 +144,9 @@ const ISOLATION = 'isolation level read committed'
 const bounds = (deadlineMs: number) => ({
   ...PINNED_PLANS,
   default_transaction_isolation: 'read committed',
+  // All that is ours is named with its schema. A function that somebody puts into public would otherwise be called in
+  // place of a built-in one, where it fits the arguments better.
+  search_path: 'pg_catalog',
   statement_timeout: Math.max(1000, deadlineMs - 1000),
   lock_timeout: Math.max(1000, deadlineMs - 2000),
   // A pod frozen inside a transaction would hide steps from everybody (SKIP LOCKED skips them).
@@ -157,6 +160,7 @@ function open(options: DatabaseOptions, onclose: () => void): postgres.Sql {
   const { url, name, max, pooler, deadlineMs, statements = 'ours' } = options
   const way = wayTo(url)
   const pool = postgres(way.url, {
+    ...way.place,
     ssl: way.ssl,
     max,
     onclose,

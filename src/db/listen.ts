@@ -25,6 +25,7 @@ export function listen({ url, name, channel, onMessage, onConnect, onError }: Li
     if (stopped) return
     const way = wayTo(url)
     sql = postgres(way.url, {
+      ...way.place,
       ssl: way.ssl,
       max: 1,
       onnotice: () => {},

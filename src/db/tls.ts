@@ -1,12 +1,16 @@
 import { readFileSync } from 'node:fs'
 import { checkServerIdentity, type ConnectionOptions } from 'node:tls'
+import type postgres from 'postgres'
 import { FleetError } from '../errors.ts'
 import { sqlState } from './failure.ts'
 
-/** An address as the driver takes it, and who must be at its other end. */
+/** An address as the driver takes it, where that leads, and who must be at its other end. */
 export interface Way {
   url: string
+  hosts: string[]
   ssl: ConnectionOptions | false
+  /** Said to the driver: what it reads out of an odd address, or takes from PGHOST, need not be what was judged here. */
+  place: Pick<postgres.Options<Record<string, postgres.PostgresType>>, 'host' | 'port' | 'path'>
 }
 
 /**
@@ -23,12 +27,17 @@ export function wayTo(url: string): Way {
     query.delete(name)
     return value
   }
-  const hosts = hostsOf(url)
-  const mode = take('sslmode') ?? (hosts.every(isThisMachine) ? 'disable' : 'verify-full')
+  const places = placesOf(url)
+  const hosts = places.map(({ host }) => host)
+  const mode = take('sslmode') ?? take('ssl') ?? (hosts.every(isThisMachine) ? 'disable' : 'verify-full')
   const files = { ca: take('sslrootcert'), cert: take('sslcert'), key: take('sslkey') }
   const rest = query.toString()
-  const plainUrl = (mark === -1 ? url : url.slice(0, mark)) + (rest === '' ? '' : `?${rest}`)
-  if (mode === 'disable') return { url: plainUrl, ssl: false }
+  const way = {
+    url: (mark === -1 ? url : url.slice(0, mark)) + (rest === '' ? '' : `?${rest}`),
+    hosts,
+    place: placeForDriver(places),
+  }
+  if (mode === 'disable') return { ...way, ssl: false }
   if (!MODES.includes(mode))
     throw new FleetError(
       'config_invalid',
@@ -36,14 +45,14 @@ export function wayTo(url: string): Way {
         'is not on this machine has to show a certificate for its name.',
     )
   return {
-    url: plainUrl,
+    ...way,
     ssl: {
       ...(files.ca !== undefined && files.ca !== 'system' && { ca: read('sslrootcert', files.ca) }),
       ...(files.cert !== undefined && { cert: read('sslcert', files.cert) }),
       ...(files.key !== undefined && { key: read('sslkey', files.key) }),
       rejectUnauthorized: mode !== 'no-verify',
       checkServerIdentity(_, certificate) {
-        const wrong = hosts.map((host) => checkServerIdentity(host, certificate))
+        const wrong = hosts.map((name) => checkServerIdentity(name, certificate))
         return wrong.some((each) => each === undefined) ? undefined : wrong[0]
       },
     },
@@ -55,17 +64,40 @@ const MODES = ['verify-full', 'verify-ca', 'require', 'no-verify']
 
 /** Whether somebody has said that nobody need look who is at the other end. */
 export const isUnverified = (url: string): boolean => {
-  const { ssl } = wayTo(url)
-  return !hostsOf(url).every(isThisMachine) && (ssl === false || ssl.rejectUnauthorized === false)
+  const { hosts, ssl } = wayTo(url)
+  return !hosts.every(isThisMachine) && (ssl === false || ssl.rejectUnauthorized === false)
 }
 
-const hostsOf = (url: string): string[] =>
-  (/^\w+:\/\/(?:[^/?]*@)?([^/?]*)/.exec(url)?.[1] ?? '')
-    .split(',')
-    .map((host) => decodeURIComponent(host).replace(/:\d+$/, '').replaceAll(/[[\]]/g, ''))
+const POSTGRES_PORT = 5432
+
+interface Place {
+  host: string
+  port: number
+}
+
+/** Several hosts are a list to the driver, which its types do not know; one that it were to split at its colons, too. */
+function placeForDriver(places: Place[]): Way['place'] {
+  const [first] = places
+  const list = { host: places.map(({ host }) => host), port: places.map(({ port }) => port) }
+  return {
+    ...(list as unknown as { host: string; port: number }),
+    ...(first?.host.startsWith('/') && { path: `${first.host}/.s.PGSQL.${first.port}` }),
+  }
+}
+
+/** Between the last @ and the path: an address may name several hosts, by name, number or folder. */
+function placesOf(url: string): Place[] {
+  const [, hosts = ''] = /^\w+:\/\/(?:[^/?#]*@)?([^/?#]*)/.exec(url) ?? []
+  return hosts.split(',').map((place) => {
+    const [, host = '', port = ''] = /^(\[[^\]]*\]|[^:]*)(?::(\d+))?$/.exec(place) ?? []
+    return {
+      host: decodeURIComponent(host).replace(/^\[(.*)\]$/, '$1') || 'localhost',
+      port: port === '' ? POSTGRES_PORT : Number(port),
+    }
+  })
+}
 
 const isThisMachine = (host: string) =>
-  host === '' ||
   host === 'localhost' ||
   host === '::1' ||
   host.startsWith('/') ||

@@ -53,16 +53,26 @@ export function routesOf(specs: Record<string, Spec>, handlers: object): Route[]
 export interface BindOptions {
   /** Compare every answer with its schema and fail where it differs: for tests. */
   checkAnswers: boolean
+  /** Who the sender is by now. */
+  admitAgain(arrival: Arrival): Promise<Role>
 }
+
+const LONG_BODY_MS = 100
 
 /** One route from the request to the answer. */
 export const bind =
-  ({ spec, run }: Route, { checkAnswers }: BindOptions) =>
+  ({ spec, run }: Route, { checkAnswers, admitAgain }: BindOptions) =>
   async (asked: Asked, params: Record<string, string>): Promise<Reply> => {
     const { arrival, requestId, role } = asked
     authorise(role, spec.role)
     const input = readHead(spec, arrival, params)
-    if (spec.body) input['body'] = readBody(spec, spec.body, arrival, await arrival.body())
+    if (spec.body) {
+      const askedAt = performance.now()
+      const bytes = await arrival.body()
+      // A body may take half a minute, and the token may have been revoked meanwhile.
+      if (performance.now() - askedAt > LONG_BODY_MS) authorise(await admitAgain(arrival), spec.role)
+      input['body'] = readBody(spec, spec.body, arrival, bytes)
+    }
     const answer = await run(input, asked)
     if (checkAnswers) checkAnswer(spec, answer)
     const status = answer.status ?? (answer.replayed ? 200 : spec.status)

@@ -30,6 +30,9 @@ export function createRate({ perSecond, burst }: { perSecond: number; burst: num
     }
     bucket.left = Math.min(burst, bucket.left + ((now - bucket.at) / 1000) * perSecond)
     bucket.at = now
+    // The last in line again: who is pushed out is who was away for the longest.
+    buckets.delete(key)
+    buckets.set(key, bucket)
     return bucket
   }
 

@@ -9,6 +9,7 @@ import type { HandlersOf, Page } from './endpoint.ts'
 import { authorise, createGuard, type Admitted, type GuardOptions } from './guard.ts'
 import { pathsOf } from './paths.ts'
 import { failureOf } from './problem.ts'
+import { createRate } from './rate.ts'
 import { referencePages } from './reference.ts'
 import { jsonReply, pageReply } from './respond.ts'
 import { specs, type Specs } from './specs.ts'
@@ -35,6 +36,9 @@ export interface App {
   request(url: string, init?: RequestInit): Promise<Response>
 }
 
+/** Lines of the log about refusals; how many came between two of them stands in the later. */
+const REFUSALS_TOLD = { perSecond: 10, burst: 100 }
+
 /** What is served at a place, and who may ask for it. */
 interface Place {
   /** Undefined for a page. */
@@ -59,11 +63,14 @@ export function createApp(options: AppOptions): App {
       .map(({ path }) => path),
   )
   const guard = createGuard({ ...options, publicPaths })
+  const refusalsTold = createRate(REFUSALS_TOLD)
+  let untold = 0
+  const admitAgain = async (arrival: Arrival) => (await guard.admit(arrival)).role
   const paths = pathsOf<Place>([
     ...routes.map((route) => ({
       method: route.spec.method,
       path: route.spec.path,
-      value: { operation: route.spec.name, reply: bind(route, { checkAnswers }) },
+      value: { operation: route.spec.name, reply: bind(route, { checkAnswers, admitAgain }) },
     })),
     ...pages.map((page) => ({
       method: 'GET',
@@ -102,13 +109,19 @@ export function createApp(options: AppOptions): App {
     )
   }
 
+  /** Whoever is refused can do it again, thousands of times a second. */
+  function tellRefused(asked: Asked, reason: string) {
+    if (refusalsTold.take('all') > 0) return untold++
+    log.warn({ ...lineOf(asked), reason, ...(untold > 0 && { untold }) }, 'a request was refused')
+    untold = 0
+  }
+
   function refusal(asked: Asked, error: unknown): Reply {
     const { requestId, arrival } = asked
     const { path } = arrival
     const { status, body, headers } = failureOf(error, { path, requestId })
     if (status === 500) log.error({ ...lineOf(asked), err: asError(error) }, 'a request failed')
-    if (status === 401 || status === 403 || status === 429)
-      log.warn({ ...lineOf(asked), reason: body.detail }, 'a request was refused')
+    if (status === 401 || status === 403 || status === 429) tellRefused(asked, body.detail)
     if (status === 401) headers['www-authenticate'] = 'Bearer realm="fleet-q"'
     if (status === 405) headers['allow'] = paths.methodsAt(path).join(', ')
     // The rest of the body is not worth waiting for.

@@ -1,4 +1,5 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
+import type { Duplex } from 'node:stream'
 import { BODY_BYTES_MAX, cutOff, splitTarget, tooLarge, type Arrival, type Reply } from './arrival.ts'
 
 /**
@@ -43,8 +44,17 @@ export class WireArrival implements Arrival {
 
   onGone(act: () => void): () => void {
     const { socket } = this.#incoming
+    // What is sent behind it on the same connection is answered behind it, and need not wait by itself.
+    if (socket.destroyed || waited.has(socket)) {
+      setImmediate(act)
+      return () => {}
+    }
+    waited.add(socket)
     socket.once('close', act)
-    return () => socket.off('close', act)
+    return () => {
+      waited.delete(socket)
+      socket.off('close', act)
+    }
   }
 
   body(): Promise<Uint8Array> {
@@ -67,6 +77,9 @@ export class WireArrival implements Arrival {
     })
   }
 }
+
+/** Connections of which a request is being waited for: one each. */
+const waited = new WeakSet<Duplex>()
 
 /**
  * Node takes HTTP/2.0 for a version of 1.1, chunks from HTTP/1.0, an empty Transfer-Encoding beside a length, and any

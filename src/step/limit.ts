@@ -7,7 +7,7 @@ import { removeLimit, setLimit, type LimitRow } from './limit.sql.ts'
 export const limit = (database: Database, actor: Actor, wish: LimitRow): Promise<void> =>
   database.begin(async (tx) => {
     const { type, max_running, max_running_per_key } = wish
-    if (max_running === null && max_running_per_key === null) await removeLimit(tx, type)
-    else await setLimit(tx, wish)
-    await writeAudit(tx, actor, type, { max_running, max_running_per_key })
+    const isNone = max_running === null && max_running_per_key === null
+    const changed = isNone ? await removeLimit(tx, type) : await setLimit(tx, wish)
+    if (changed.length > 0) await writeAudit(tx, actor, type, { max_running, max_running_per_key })
   })

@@ -18,6 +18,8 @@ const WAITING_MAX = 10_000
 const LOOK_EVERY_MS = 100
 /** Of the time that a look takes: what waits may cost a twentieth of a connection. */
 const REST_FACTOR = 20
+/** A look that failed took its whole deadline, and says nothing of the next. */
+const REST_MAX_MS = 1000
 const KEYS_PER_LOOK = 1000
 
 export function createWaitingRoom(database: Database): WaitingRoom {
@@ -34,7 +36,7 @@ export function createWaitingRoom(database: Database): WaitingRoom {
       // While the database is away nobody can be told anything; they are let out when their time is over.
       await lookOnce().catch(() => {})
       const restMs = Math.max(LOOK_EVERY_MS, (performance.now() - begunAt) * REST_FACTOR)
-      await new Promise((resolve) => setTimeout(resolve, restMs))
+      await new Promise((resolve) => setTimeout(resolve, Math.min(restMs, REST_MAX_MS)).unref())
     }
     isLooking = false
   }

@@ -126,10 +126,48 @@ suite('the role of pods', () => {
       'delete from fleet_q.migrations',
       `insert into fleet_q.grants values ('${APP}', 'app')`,
     ])
-    await assert.rejects(
-      app.unsafe(`select fleet_q.forget_audit('1 day', 1000)`),
-      /kept for 30 days at least/,
-    )
+    for (const age of ['1 day', '-12000 months 360030 days', 'infinity'])
+      await assert.rejects(app.unsafe(`select fleet_q.forget_audit('${age}', 1000)`), age)
+    await assertForbidden(app, [
+      `insert into fleet_q.audit (id, operation, who, role, details) overriding system value values (1, 'a', 'b', 'c', '{}')`,
+      `insert into fleet_q.audit (at, operation, who, role, details) values ('2020-01-01', 'a', 'b', 'c', '{}')`,
+    ])
+    await db.sql`insert into fleet_q.tokens (name, role, digest, created_by, revoked_at)
+      values ('gone', 'viewer', sha256('gone'), 'the test', now())`
+    await assert.rejects(app`update fleet_q.tokens set revoked_at = null where name = 'gone'`, /stays so/)
+  })
+
+  test('is called by nobody in place of what Postgres brings', async () => {
+    const trap = await testDatabase()
+    await trap.sql`create table public.sprung (by text)`
+    await trap.sql`grant insert on public.sprung to public`
+    for (const [name, args] of [
+      ['format', 'text, name'],
+      ['quote_ident', 'name'],
+      ['count', 'int'],
+    ])
+      await trap.sql.unsafe(`create function public.${name}(${args}) returns text language plpgsql as
+        $$begin insert into public.sprung values ('${name}'); return pg_catalog.quote_ident($1::text); end$$`)
+    await trap.sql.unsafe(`select fleet_q.grant_app('${APP}'), fleet_q.apply_grants()`)
+    const pod = await startTestPod(trap.url, [])
+    await createClient({ baseUrl: pod.url }).getQueue()
+    await pod.stop()
+    assert.deepEqual([...(await trap.sql`select by from public.sprung`)], [])
+    await trap.sql.unsafe(`drop owned by ${APP}`)
+  })
+
+  test('that becomes a reader keeps nothing of what it had', async () => {
+    const other = await testDatabase()
+    await other.sql.unsafe(`select fleet_q.grant_app('${APP}'), fleet_q.grant_reader('${APP}')`)
+    const was = postgres(urlOf(APP, other.url), { max: 1, onnotice: () => {} })
+    atEnd(() => was.end({ timeout: 1 }))
+    await assertForbidden(was, [
+      `select nextval('fleet_q.step_ids')`,
+      `select fleet_q.forget_audit('40 days', 1)`,
+      'insert into fleet_q.pauses (type) values (null)',
+    ])
+    await was`select from fleet_q.pods`
+    await other.sql.unsafe(`drop owned by ${APP}`)
   })
 
   test('does not migrate: a pod of a newer version says who must, and works when that was done', async () => {
@@ -185,6 +223,7 @@ suite('the role of readers', () => {
       'select * from fleet_q.unique_keys',
       'select * from fleet_q.tokens',
       'select * from fleet_q.audit',
+      'select reason from fleet_q.pauses',
       'table fleet_q.recovery_requests',
     ])
   })

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
+import { connect } from 'node:net'
 import { suite, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { isToken, newToken } from '../../src/access/token.ts'
@@ -29,7 +30,7 @@ async function fleetQ(url: string, ...args: string[]) {
 }
 
 const opens = async (pod: { url: string }, token: string, path = '/admin/leader') =>
-  (await get(pod.url, path, { authorization: `Bearer ${token}` })).status
+  (await fetch(`${pod.url}${path}`, { headers: { authorization: `Bearer ${token}` } })).status
 
 test('a token carries 256 bits of chance and a checksum that tells what was mistyped', () => {
   const token = newToken()
@@ -110,6 +111,53 @@ suite('tokens', { concurrency: 2 }, () => {
     await createClient({ baseUrl: pod.url, token }).revokeToken({ token_id })
     const later = await startTestPod(db.url, [])
     assert.equal((await get(later.url, '/admin/leader')).status, 401)
+  })
+
+  test('a token opens the pod that made it, at its first use and at once', async () => {
+    const db = await testDatabase()
+    const pod = await startTestPod(db.url, [])
+    let client = createClient({ baseUrl: pod.url })
+    for (let n = 0; n < 5; n++) {
+      const { token } = await client.createToken({ name: `number ${n}`, role: 'admin' })
+      client = createClient({ baseUrl: pod.url, token })
+      assert.equal(await opens(pod, token), 200)
+    }
+  })
+
+  test('a token that is revoked while a body comes opens nothing', async () => {
+    const db = await testDatabase()
+    const pod = await startTestPod(db.url, [])
+    const { token, token_id } = await createClient({ baseUrl: pod.url }).createToken({
+      name: 'a',
+      role: 'admin',
+    })
+    const socket = connect(pod.address.port, '127.0.0.1')
+    const body = JSON.stringify({ name: 'smuggled', role: 'admin' })
+    const begunAt = performance.now()
+    socket.write(
+      `POST /admin/tokens HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer ${token}\r\n` +
+        `content-type: application/json\r\ncontent-length: ${body.length}\r\nconnection: close\r\n\r\n`,
+    )
+    await createClient({ baseUrl: pod.url, token }).revokeToken({ token_id })
+    await until('the pod to know', async () => (await opens(pod, token)) === 401)
+    await until('the body to be late', () => performance.now() - begunAt > 200)
+    socket.write(body)
+    let answer = ''
+    for await (const chunk of socket) answer += String(chunk)
+    assert.match(answer, /^HTTP\/1\.1 401/)
+    assert.equal((await db.sql`select from fleet_q.tokens where name = 'smuggled'`).length, 0)
+  })
+
+  test('while the database is away a token of the settings goes on working', async () => {
+    const db = await testDatabase()
+    const proxy = await startProxy(db.url)
+    const configured = '0123456789abcdef'
+    const pod = await startTestPod(proxy.url, [], { FLEET_Q_TOKENS: `viewer:${configured}` })
+    await proxy.refuse()
+    proxy.cut()
+    await until('the ring to be too old', async () => (await opens(pod, newToken())) === 503)
+    assert.equal(await opens(pod, configured, '/metrics'), 200)
+    proxy.pass()
   })
 
   test('while the database is away probes are answered, and what needs a token is 503, not 401', async () => {

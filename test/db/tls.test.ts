@@ -47,6 +47,23 @@ test('on this machine nothing is encrypted; anywhere else a certificate is wante
   assert.ok(!isUnverified('postgres://u:p@localhost/d'))
 })
 
+test('the driver goes where was looked, whatever an address looks like', () => {
+  for (const [url, hosts] of [
+    ['postgres:///app', ['localhost']],
+    ['postgres://u:p@[fd00::1]:5433/d', ['fd00::1']],
+    ['postgres://u:a@b,c@localhost/d', ['localhost']],
+    ['postgres://db.evil#@localhost/d', ['db.evil']],
+    ['postgres://u:p@db1:1,db2:2/d', ['db1', 'db2']],
+    ['postgres://u:p@%2Ftmp/d', ['/tmp']],
+  ] as const) {
+    const way = wayTo(url)
+    assert.deepEqual(way.hosts, hosts, url)
+    assert.deepEqual(way.place.host, hosts, url)
+  }
+  assert.deepEqual(wayTo('postgres://u:p@db1:1,db2/d').place.port, [1, 5432])
+  assert.equal(wayTo('postgres://u:p@%2Ftmp:5433/d').place.path, '/tmp/.s.PGSQL.5433')
+})
+
 test('what is ours of an address does not reach the server, and what is not stays', () => {
   const { url } = wayTo(
     `postgres://u:p@db/d?sslmode=verify-full&sslrootcert=${file('ca.pem')}&options=-c%20x`,

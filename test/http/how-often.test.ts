@@ -69,7 +69,8 @@ test('a flood of addresses takes no more memory than ten thousand, and the oldes
   const rate = createRate({ perSecond: 0.001, burst: 1 })
   rate.take('first')
   for (let i = 0; i < 9_999; i++) rate.take(String(i))
-  assert.equal(rate.has('first'), false)
+  assert.equal(rate.has('first'), false, 'who asks is the last in line again')
+  for (let i = 0; i < 9_999; i++) rate.take(String(i))
   rate.take('one more')
   assert.equal(rate.has('first'), true, 'its bucket was thrown out')
 })
@@ -85,17 +86,32 @@ test('each token has its rate; another token, and the same from another address,
   assert.equal(ask('10.0.0.1', bearer(TOKENS.admin)), 'admin from 10.0.0.1')
 })
 
-test('without a token each address has its rate, also at the public door', () => {
+test('without a token each address has its rate, a network of IPv6 as one; probes are not counted', () => {
   const ask = guardWith({ rateLimit: 2 })
   assert.equal(
     count(
-      times(6, () => ask('10.0.0.1', {}, '/health')),
+      times(6, () => ask('10.0.0.1')),
       'rate_limited',
     ),
     2,
   )
-  assert.equal(ask('10.0.0.2', {}, '/health'), 'public from 10.0.0.2')
   assert.equal(ask('10.0.0.2'), 'unauthenticated')
+  let n = 0
+  assert.equal(
+    count(
+      times(6, () => ask(`2001:db8::${++n}`)),
+      'rate_limited',
+    ),
+    2,
+  )
+  assert.equal(ask('2001:db8:0:1::1'), 'unauthenticated')
+  assert.equal(
+    count(
+      times(50, () => ask('10.0.0.1', {}, '/health')),
+      'public from 10.0.0.1',
+    ),
+    50,
+  )
 })
 
 test('in open access this machine is not counted, and others are', () => {
@@ -159,6 +175,8 @@ test('X-Forwarded-For is believed as far as proxies of ours write it, and no fur
   assert.equal(from(2), 'viewer from 10.0.0.9')
   assert.equal(from(9), 'viewer from 10.0.0.1', 'fewer entries than proxies: it has come another way')
   assert.equal(from(1, {}), 'viewer from 10.0.0.1')
+  assert.equal(from(1, { 'x-forwarded-for': '10.0.0.7:5123' }), 'viewer from 10.0.0.7', 'some write the port')
+  assert.equal(from(1, { 'x-forwarded-for': '[fd00::1]:5123' }), 'viewer from fd00::1')
   assert.equal(from(1, { 'x-forwarded-for': 'nonsense\r\n' }), 'viewer from 10.0.0.1')
 })
 
