@@ -67,8 +67,8 @@ export const STEP: Bug[] = [
     changes: [
       {
         file: 'src/worker/transact.ts',
-        from: '        const refused = await settle(tx,',
-        to: '        await tx`commit`\n        const refused = await settle(tx,',
+        from: '        const [, refused] = await Promise.all([\n',
+        to: '        await tx`commit`\n        const [, refused] = await Promise.all([\n',
       },
     ],
     layers: ['worker/transact', 'recovery/a-frozen: a pod frozen between the writes'],
