@@ -23,6 +23,9 @@ export interface Wish {
 type Piece = { text: string } | { known: string; pick: number }
 
 export const ROLES = ['viewer', 'producer', 'operator', 'admin'] as const
+let strangers = 0
+const nextAddress = () => `10.${(++strangers >> 16) & 255}.${(strangers >> 8) & 255}.${strangers & 255}`
+
 export const tokenOf = (role: string) => `${role}-0123456789abcdef-canary`
 
 const piece = (name: string): fc.Arbitrary<Piece> =>
@@ -61,7 +64,13 @@ const queryOf = ({ operation }: Place): fc.Arbitrary<Piece[]> =>
       given.filter((each) => each.length > 0).flatMap((each, i) => [{ text: i === 0 ? '?' : '&' }, ...each]),
     )
 
+/** A wait is not drawn from its schema: thousands of requests would each take half a minute. */
 const fitting = (name: string, schema: Schema): fc.Arbitrary<Piece> =>
+  name === 'wait_seconds'
+    ? fc.record({ text: fc.constantFrom('0', '0.001', '0.02') })
+    : fittingOf(name, schema)
+
+const fittingOf = (name: string, schema: Schema): fc.Arbitrary<Piece> =>
   name === 'cursor' || name === 'pod'
     ? fc.record({ known: fc.constant(name === 'pod' ? 'pod_id' : name), pick: fc.nat(1000) })
     : valueOf(schema).map((value) => ({ text: encodeURIComponent0(String(value)) }))
@@ -139,6 +148,8 @@ export function bytesOf(wish: Wish, known: (name: string, pick: number) => strin
     .join('')
   const headers: [string, string][] = [['Host', 'localhost']]
   if (wish.role !== 'none') headers.push(['Authorization', `Bearer ${tokenOf(wish.role)}`])
+  // Each from an address of its own: ten wrong tokens of one, and the eleventh is turned away untried.
+  if (wish.role === 'unknown') headers.push(['X-Forwarded-For', nextAddress()])
   let framed: Buffer = Buffer.alloc(0)
   let size = 0
   if (wish.body !== undefined) {
