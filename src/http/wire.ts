@@ -44,7 +44,7 @@ export class WireArrival implements Arrival {
 
   onGone(act: () => void): () => void {
     const { socket } = this.#incoming
-    // What is sent behind it on the same connection is answered behind it, and need not wait by itself.
+    // What is sent behind one that waits, on the same connection, is answered behind it anyway: it is not waited for.
     if (socket.destroyed || waited.has(socket)) {
       setImmediate(act)
       return () => {}

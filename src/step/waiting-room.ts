@@ -3,8 +3,13 @@ import { findSettledElsewhere } from './claim.sql.ts'
 
 /** Requests of this pod that wait for the outcomes of steps: one question to the database for all of them. */
 export interface WaitingRoom {
-  /** Fulfilled when the step has its outcome, the time is over, the caller is gone, or the room is full or closes. */
-  wait(key: string, limitMs: number, onGone: OnGone): Promise<void>
+  /**
+   * Until the step has its outcome, the time is over, or the room is full or closes: then look again. 'gone': the caller
+   * has hung up, and nobody wants to know.
+   */
+  wait(key: string, limitMs: number, onGone: OnGone): Promise<'look' | 'gone'>
+  /** Looks of those who have waited, so many at once: ten thousand that end together would all ask the database. */
+  inTurn<T>(look: () => Promise<T>): Promise<T>
   readonly size: number
   /** Lets everybody out. */
   close(): void
@@ -13,8 +18,9 @@ export interface WaitingRoom {
 /** Calls when whoever waits has hung up; answers how to forget that again. */
 export type OnGone = (act: () => void) => () => void
 
-/** 10,000 took 30 ms of the database a look, and 5 kB of the pod each. */
+/** 15 kB of the pod each, most of it their connection (npm run test:long-polls). */
 const WAITING_MAX = 10_000
+const LOOKING_MAX = 20
 const LOOK_EVERY_MS = 100
 /** Of the time that a look takes: what waits may cost a twentieth of a connection. */
 const REST_FACTOR = 20
@@ -24,6 +30,8 @@ const KEYS_PER_LOOK = 1000
 
 export function createWaitingRoom(database: Database): WaitingRoom {
   const waiting = new Map<string, Set<() => void>>()
+  const queue: (() => void)[] = []
+  let looking = 0
   let size = 0
   let isLooking = false
   let isClosed = false
@@ -51,23 +59,36 @@ export function createWaitingRoom(database: Database): WaitingRoom {
   }
 
   return {
+    async inTurn(lookAgain) {
+      if (looking >= LOOKING_MAX) await new Promise<void>((resolve) => queue.push(resolve))
+      else looking++
+      try {
+        return await lookAgain()
+      } finally {
+        // Whose turn is next takes this place over.
+        const next = queue.shift()
+        if (next) next()
+        else looking--
+      }
+    },
     get size() {
       return size
     },
     wait(key, limitMs, onGone) {
-      if (isClosed || size >= WAITING_MAX) return Promise.resolve()
+      if (isClosed || size >= WAITING_MAX) return Promise.resolve('look')
       return new Promise((resolve) => {
         const others = waiting.get(key) ?? new Set()
-        const leave = () => {
+        const end = (how: 'look' | 'gone') => {
           if (!others.delete(leave)) return
           size--
           if (others.size === 0) waiting.delete(key)
           clearTimeout(timer)
           forget()
-          resolve()
+          resolve(how)
         }
+        const leave = () => end('look')
         const timer = setTimeout(leave, limitMs)
-        const forget = onGone(leave)
+        const forget = onGone(() => end('gone'))
         waiting.set(key, others.add(leave))
         size++
         void look()

@@ -79,7 +79,7 @@ async function run() {
   const sql = postgres(url, { max: 1 })
   atEnd(() => sql.end({ timeout: 1 }))
   const pod = await startPodProcess(url, { FLEET_Q_LOG_LEVEL: 'info', FLEET_Q_DEAD_AFTER_SECONDS: '6' })
-  atEnd(() => void pod.signal('SIGKILL'))
+  atEnd(() => pod.signal('SIGKILL'))
   const transactions = async () => {
     const [row] = await sql<{ n: number }[]>`
       select xact_commit::int as n from pg_stat_database where datname = current_database()`

@@ -33,7 +33,7 @@ test('every dependency has its reason on the page of dependencies, and nothing e
   )
   const page = readFileSync('docs/reference/dependencies.md', 'utf8')
   const told = [...page.matchAll(/^\| (`[^|]+) \|/gm)].flatMap(([, cell = '']) =>
-    [...cell.matchAll(/`([^`]+)`/g)].map(([, name]) => name),
+    [...cell.matchAll(/`([^`]+)`/g)].map(([, name]) => String(name)),
   )
   assert.deepEqual(told.toSorted(), [...new Set(needed)].toSorted())
 })

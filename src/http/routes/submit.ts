@@ -48,8 +48,10 @@ export const submitRoutes = (door: Door): Pick<Handlers, Mine> => {
       const status = await describeStep(door.database, step_id)
       const key = query.wait_seconds > 0 && status.tray !== 'settled' && parsePublicId(step_id)
       if (!key) return { body: status }
-      await door.waits.wait(key.id, query.wait_seconds * 1000, (act) => caller.onGone(act))
-      return { body: await describeStep(door.database, step_id) }
+      const { waits } = door
+      const how = await waits.wait(key.id, query.wait_seconds * 1000, (act) => caller.onGone(act))
+      if (how === 'gone') return { body: status }
+      return { body: await waits.inTurn(() => describeStep(door.database, step_id)) }
     },
 
     async getIdempotencyKey({ params }) {
