@@ -48,17 +48,16 @@ export async function migrate(database: Database, migrations = readMigrations())
   const known = migrations.at(-1)?.version ?? 0
   const present = await findVersions(database)
   const applied: number[] = []
-  for (const migration of migrations.filter(({ version }) => !present.has(version)))
-    if (
-      await withRetry(() => database.begin((tx) => apply(tx, migration), MIGRATION_MS_MAX)).catch(
-        (error: unknown) => {
-          throw isForbidden(error) && present.size > 0 ? notTheOwner(Math.max(...present), known) : error
-        },
-      )
-    ) {
-      applied.push(migration.version)
-      await pass('migration.after_commit')
-    }
+  for (const migration of migrations.filter(({ version }) => !present.has(version))) {
+    const isMine = await withRetry(() =>
+      database.begin((tx) => apply(tx, migration), MIGRATION_MS_MAX),
+    ).catch((error: unknown) => {
+      throw isForbidden(error) && present.size > 0 ? notTheOwner(Math.max(...present), known) : error
+    })
+    if (!isMine) continue
+    applied.push(migration.version)
+    await pass('migration.after_commit')
+  }
   const version = Math.max(0, ...(await findVersions(database)))
   if (version > known)
     throw new FleetError(
