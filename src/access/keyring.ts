@@ -6,15 +6,24 @@ import { digestOf, isToken } from './token.ts'
 /** The tokens that open this pod's door: those of its settings, and those of the database. */
 export interface Keyring {
   /** Undefined: nobody's. */
-  holderOf(token: string): Holder | undefined
+  holderOf(shown: Shown): Holder | undefined
   /** No token was ever made: where only this machine gets in, nobody needs one. */
   isEmpty(): boolean
   /**
    * Before either is believed: a promise where the database is to be asked first, once for many requests; it fails where
    * the database is away. Most of the time there is nothing to wait for.
    */
-  fresh(token?: string): Promise<void> | undefined
+  fresh(shown?: Shown): Promise<void> | undefined
 }
+
+/** A token as it came, and its digest, which no two look-ups need to reckon anew. */
+export interface Shown {
+  token: string
+  /** What it is looked up by, so that no time that this takes tells anything of the token. */
+  digest: string
+}
+
+export const shownOf = (token: string): Shown => ({ token, digest: digestOf(token).toString('base64') })
 
 export interface Holder {
   /** One of each token. */
@@ -45,7 +54,7 @@ export function createKeyring(
   database: Database | undefined,
 ): Keyring {
   const ours = configured.map(({ role, token }, i): [string, Key] => [
-    nameOf(token),
+    shownOf(token).digest,
     {
       id: `configured ${i}`,
       role,
@@ -86,8 +95,8 @@ export function createKeyring(
     readAt = begunAt
   }
 
-  function find(token: string): Holder | undefined {
-    const key = keys.get(nameOf(token))
+  function find({ digest }: Shown): Holder | undefined {
+    const key = keys.get(digest)
     const now = performance.now()
     if (!key || key.goodUntil <= now) return undefined
     if (key.row !== undefined && now - key.useNotedAt > USE_NOTED_EVERY_MS) {
@@ -112,21 +121,18 @@ export function createKeyring(
   return {
     isEmpty: () => !everMade,
     holderOf: find,
-    fresh(token) {
+    fresh(shown) {
       if (!database) return undefined
-      const held = token === undefined ? undefined : keys.get(nameOf(token))
+      const held = shown && keys.get(shown.digest)
       // One of the settings is good while the database is away.
       if (held && held.row === undefined) return undefined
       const age = performance.now() - readAt
       if (age > LATE_MS) return read()
       if (age > OLD_MS) read().catch(() => {})
-      return token !== undefined && !held && isToken(token) ? readAnew() : undefined
+      return shown && !held && isToken(shown.token) ? readAnew() : undefined
     },
   }
 }
-
-/** A digest, so that no time that a look-up takes tells anything of the token. */
-const nameOf = (token: string) => digestOf(token).toString('base64')
 
 function keyOf(row: GoodToken, readAt: number, before: Map<string, Key>): [string, Key] {
   const name = row.digest.toString('base64')

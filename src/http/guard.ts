@@ -1,5 +1,5 @@
 import { isIP } from 'node:net'
-import type { Keyring } from '../access/keyring.ts'
+import { shownOf, type Keyring, type Shown } from '../access/keyring.ts'
 import { mayUse, type Role } from '../access/role.ts'
 import { FleetError } from '../errors.ts'
 import type { Arrival } from './arrival.ts'
@@ -43,7 +43,7 @@ export function createGuard(options: GuardOptions): Guard {
 
   const isOpen = () => options.openAccess && keyring.isEmpty()
 
-  function admitNow(request: Arrival, token: string | undefined): Admitted {
+  function admitNow(request: Arrival, shown: Shown | undefined): Admitted {
     const ip = addressOf(request, proxyHops)
     if (isOpen()) {
       if (hosts !== 'any') refuseForeignPage(request, hosts)
@@ -52,14 +52,14 @@ export function createGuard(options: GuardOptions): Guard {
     }
     // Not counted: who floods us from the address of the probes would have the pod taken for ill.
     if (isPublic(request)) return { role: 'public', who: 'nobody known', ip }
-    if (token === undefined) {
+    if (shown === undefined) {
       if (ip !== undefined) spend(placeOf(ip))
       throw new FleetError(
         'unauthenticated',
         'This needs a token: send the header Authorization: Bearer <token>',
       )
     }
-    const holder = keyring.holderOf(token)
+    const holder = keyring.holderOf(shown)
     if (ip !== undefined && !holder?.isOurs) slowGuesses(placeOf(ip), holder?.id)
     if (holder === undefined) throw new FleetError('unauthenticated', 'This token is not known here')
     spend(holder.id)
@@ -98,13 +98,14 @@ export function createGuard(options: GuardOptions): Guard {
   return {
     admit(request) {
       const token = /^Bearer +(\S.*)$/i.exec(request.header('authorization') ?? '')?.[1]
+      const shown = token === undefined ? undefined : shownOf(token)
       // A probe is answered while the database is away.
-      const wait = isPublic(request) ? undefined : keyring.fresh(token)
-      if (wait === undefined) return admitNow(request, token)
+      const wait = isPublic(request) ? undefined : keyring.fresh(shown)
+      if (wait === undefined) return admitNow(request, shown)
       return wait.then(
-        () => admitNow(request, token),
+        () => admitNow(request, shown),
         (error: unknown) => {
-          if (isOpen()) return admitNow(request, token)
+          if (isOpen()) return admitNow(request, shown)
           throw error
         },
       )
