@@ -30,15 +30,13 @@ export interface Holder {
   id: string
   role: TokenRole
   who: string
-  /** Made by us, with 256 bits of chance: no guess is worth slowing. */
-  isOurs: boolean
+  /** Of the database: made by us, with 256 bits of chance. Undefined for one of the settings, which people choose. */
+  row: number | undefined
 }
 
 interface Key extends Holder {
   /** By performance.now(). */
   goodUntil: number
-  /** Of the row that remembers its use; undefined for one of the settings. */
-  row: number | undefined
   useNotedAt: number
 }
 
@@ -53,19 +51,20 @@ export function createKeyring(
   configured: readonly { role: TokenRole; token: string }[],
   database: Database | undefined,
 ): Keyring {
-  const ours = configured.map(({ role, token }, i): [string, Key] => [
+  const ofSettings = configured.map(({ role, token }, i): [string, Key] => [
     shownOf(token).digest,
     {
       id: `configured ${i}`,
       role,
       who: 'a configured token',
-      isOurs: false,
       goodUntil: Number.POSITIVE_INFINITY,
       row: undefined,
       useNotedAt: 0,
     },
   ])
-  let keys = new Map<string, Key>(strongestLast(ours))
+  // One token with two roles has the higher: of two entries a map keeps the last.
+  ofSettings.sort(([, a], [, b]) => ROLES.indexOf(a.role) - ROLES.indexOf(b.role))
+  let keys = new Map(ofSettings)
   let everMade = configured.length > 0
   let readAt = Number.NEGATIVE_INFINITY
   let reading: Promise<void> | undefined
@@ -89,7 +88,7 @@ export function createKeyring(
         keys = new Map([
           ...rows.map((each) => keyOf(each, begunAt, before)),
           // Last, for they win: one that an operator has put into the settings may not be weakened by a row.
-          ...strongestLast(ours),
+          ...ofSettings,
         ])
       })
     readAt = begunAt
@@ -142,14 +141,9 @@ function keyOf(row: GoodToken, readAt: number, before: Map<string, Key>): [strin
       id: `token ${row.id}`,
       role: row.role,
       who: `token ${row.id} (${row.name})`,
-      isOurs: true,
       goodUntil: readAt + (row.left_ms ?? Number.POSITIVE_INFINITY),
       row: row.id,
       useNotedAt: before.get(name)?.useNotedAt ?? Number.NEGATIVE_INFINITY,
     },
   ]
 }
-
-/** One token with two roles has the higher: of two entries a map keeps the last. */
-const strongestLast = (keys: [string, Key][]) =>
-  keys.toSorted(([, a], [, b]) => ROLES.indexOf(a.role) - ROLES.indexOf(b.role))

@@ -60,7 +60,7 @@ export function createGuard(options: GuardOptions): Guard {
       )
     }
     const holder = keyring.holderOf(shown)
-    if (ip !== undefined && !holder?.isOurs) slowGuesses(placeOf(ip), holder?.id)
+    if (ip !== undefined && holder?.row === undefined) slowGuesses(placeOf(ip), holder?.id)
     if (holder === undefined) throw new FleetError('unauthenticated', 'This token is not known here')
     spend(holder.id)
     return { role: holder.role, who: holder.who, ip }

@@ -12,3 +12,9 @@ export function decodeCursor(cursor: string | undefined): string | null {
     })
   return match[1]
 }
+
+/** Of a list that is asked for by the key of its last row: null where it was the last page. */
+export function nextCursor(rows: readonly { id: string }[], limit: number): string | null {
+  const last = rows.at(-1)
+  return rows.length === limit && last ? encodeCursor(last.id) : null
+}

@@ -1,7 +1,7 @@
 import { listAudit } from '../../access/audit.sql.ts'
 import { issueToken, withdrawToken } from '../../access/issue-token.ts'
 import { listTokens, type TokenRow } from '../../access/token.sql.ts'
-import { decodeCursor, encodeCursor } from '../../kernel/cursor.ts'
+import { decodeCursor, nextCursor } from '../../kernel/cursor.ts'
 import type { Handlers } from '../server.ts'
 import type { Door } from './door.ts'
 
@@ -40,11 +40,10 @@ export const accessRoutes = ({ database }: Door): Pick<Handlers, Mine> => ({
       before: decodeCursor(query.cursor),
     }
     const rows = await database.run((sql) => listAudit(sql, filter, query.limit))
-    const last = rows.at(-1)
     return {
       body: {
         entries: rows.map(({ id: _, at, ...row }) => ({ ...row, at: at.toISOString() })),
-        next_cursor: rows.length === query.limit && last ? encodeCursor(last.id) : null,
+        next_cursor: nextCursor(rows, query.limit),
       },
     }
   },

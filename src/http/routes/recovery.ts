@@ -1,5 +1,5 @@
 import { FleetError } from '../../errors.ts'
-import { decodeCursor, encodeCursor } from '../../kernel/cursor.ts'
+import { decodeCursor, nextCursor } from '../../kernel/cursor.ts'
 import { findLeader } from '../../pod/leader.sql.ts'
 import { listCycles, listDeadLetters, type CycleReport } from '../../recovery/recovery.sql.ts'
 import { redriveLetter, redriveLetters } from '../../recovery/redrive.ts'
@@ -87,7 +87,7 @@ export const recoveryRoutes = (door: Door): Pick<Handlers, Mine> => {
             terminal_steps: row.terminal_steps,
             error: row.error,
           })),
-          next_cursor: nextOf(rows, query.limit),
+          next_cursor: nextCursor(rows, query.limit),
         },
       }
     },
@@ -110,7 +110,7 @@ export const recoveryRoutes = (door: Door): Pick<Handlers, Mine> => {
             pod_id: row.pod,
             error: errorOf(row.error),
           })),
-          next_cursor: nextOf(rows, query.limit),
+          next_cursor: nextCursor(rows, query.limit),
         },
       }
     },
@@ -126,11 +126,6 @@ export const recoveryRoutes = (door: Door): Pick<Handlers, Mine> => {
 }
 
 const cycleName = (id: string) => `recovery_${id}`
-
-const nextOf = (rows: { id: string }[], limit: number) => {
-  const last = rows.at(-1)
-  return rows.length === limit && last ? encodeCursor(last.id) : null
-}
 
 const summaryOf = (cycleId: string | null, report: CycleReport) => ({
   cycle_id: cycleId === null ? 'recovery_dry_run' : cycleName(cycleId),
