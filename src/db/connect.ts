@@ -2,6 +2,7 @@ import postgres from 'postgres'
 import { FleetError } from '../errors.ts'
 import { alone } from './alone.ts'
 import { teachArrays } from './arrays.ts'
+import { whole } from './close-ranks.ts'
 import { breaksConnections, isUnavailable, refusesSettings, sqlState } from './failure.ts'
 import { wayTo } from './tls.ts'
 import { transact, type Sql } from './transaction.ts'
@@ -177,7 +178,7 @@ function open(options: DatabaseOptions, onclose: () => void): postgres.Sql {
     },
   })
   teachArrays(pool)
-  return pooler ? alone(pool) : pool
+  return whole(pooler ? alone(pool) : pool)
 }
 
 /** Repeats a transaction that lost a race which Postgres asks to repeat: serialization failure or deadlock. */

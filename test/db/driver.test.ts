@@ -522,3 +522,15 @@ function meetingOf(count: number): () => Promise<void> {
     return all
   }
 }
+
+test('an answer that breaks off after some rows leaves no holes in front of the next one', async () => {
+  const database = open(db.url, { max: 1 })
+  const numbers = (sql: Sql) => sql<{ n: number }[]>`select n from generate_series(1, 3) as n`
+  const breaksOff = (sql: Sql) => sql`select 10 / (5 - n) as n from generate_series(1, 10) as n`
+  const told = async (ask: () => Promise<{ n: number }[]>) => [...(await ask())].map((row) => row?.n)
+
+  await assert.rejects(database.run(breaksOff), /division by zero/)
+  assert.deepEqual(await told(() => database.run(numbers)), [1, 2, 3])
+  await assert.rejects(database.run(breaksOff), /division by zero/)
+  assert.deepEqual(await told(() => database.begin(numbers)), [1, 2, 3])
+})
