@@ -2,11 +2,11 @@ import postgres from 'postgres'
 import { FleetError } from '../errors.ts'
 import { alone } from './alone.ts'
 import { teachArrays } from './arrays.ts'
-import { whole } from './close-ranks.ts'
 import { breaksConnections, isUnavailable, refusesSettings, sqlState } from './failure.ts'
 import { wayTo } from './tls.ts'
 import { transact, type Sql } from './transaction.ts'
 import { watchAnswers, type AnswerWatch } from './watch-answers.ts'
+import { whole } from './whole.ts'
 
 export type { Sql } from './transaction.ts'
 

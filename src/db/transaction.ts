@@ -1,5 +1,6 @@
 import type postgres from 'postgres'
 import { FleetError } from '../errors.ts'
+import { tellWhole } from './answer.ts'
 import { breaksConnections } from './failure.ts'
 
 /** A pool or a transaction: a statement cannot tell which. */
@@ -107,14 +108,16 @@ function guarded(
       if (sent) owed(1)
       return handler(query)
     }
-    made.resolve = (rows) => {
-      answered()
-      resolve(rows)
-    }
     made.reject = (error) => {
       answered()
       onFailure(error)
       reject(error)
+    }
+    made.resolve = (rows) => {
+      answered()
+      // A cursor that its reader has closed ends without a command.
+      if (made.cursorFn) resolve(rows)
+      else tellWhole({ resolve, reject: made.reject }, rows)
     }
     return made
   }

@@ -114,7 +114,7 @@ export function createSubmitter({
       known.set(laneName(lane), lane.id)
     }
     // Seen once, in a chaos run of a million steps (seed 20261122): behind PgBouncer, in the moment in which all its servers
-    // were terminated, an answer came that had not all lanes. What it lacked is asked for again by whoever submits.
+    // were terminated, an answer came that had not all lanes (db/answer.ts tells how). Whoever submits asks again.
     if (!names.every((name) => known.has(name)))
       throw new FleetError(
         'database_unavailable',
