@@ -1,10 +1,12 @@
+import type { Query } from './query.ts'
+
 /**
  * Without the holes before its first row. postgres.js 3.4.9 counts the rows of an answer, and does not begin anew where an
  * answer breaks off, by an error or by the end of its connection: the next answer on that connection has as many holes in
  * front as rows had come before (490 of 6,800 answers while backends were terminated, 25 rows and a pause in each). What
  * is taken by its place, the ids of steps that were submitted together, would be somebody else's.
  */
-export function closeRanks<T>(rows: T): T {
+function closeRanks<T>(rows: T): T {
   if (Array.isArray(rows) && rows.length > 0 && !(0 in rows)) {
     let holes = 1
     while (holes < rows.length && !(holes in rows)) holes++
@@ -24,13 +26,12 @@ const isAnswer = (rows: unknown) =>
 const noAnswer = () =>
   Object.assign(new Error('the server was ready without an answer'), { code: 'ECONNABORTED' })
 
-interface Asked {
-  resolve(rows: unknown): void
-  reject(error: unknown): void
-}
-
-/** Takes an answer of the driver for what it is. */
-export function tellWhole({ resolve, reject }: Asked, rows: unknown): void {
-  if (isAnswer(rows)) resolve(closeRanks(rows))
-  else reject(noAnswer())
+/** What the driver hands out as the answer is taken for what it is. */
+export function takeWhole(query: Query): void {
+  const { resolve } = query
+  query.resolve = (rows) => {
+    // A cursor that its reader has closed ends without a command.
+    if (query.cursorFn || isAnswer(rows)) resolve(closeRanks(rows))
+    else query.reject(noAnswer())
+  }
 }

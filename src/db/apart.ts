@@ -1,4 +1,4 @@
-import { connect, type Database, type DatabaseOptions, type Sql } from './connect.ts'
+import { connect, type Database, type DatabaseOptions } from './connect.ts'
 import { isUnavailable } from './failure.ts'
 import { DiedSilently } from './watch-answers.ts'
 
@@ -42,33 +42,23 @@ export function connectApart({
     return mine
   }
 
-  async function beginOn<T>(work: (tx: Sql) => Promise<T>, limitMs?: number): Promise<T> {
-    const mine = idle.pop() ?? open()
-    mine.begun = false
-    try {
-      return await mine.database.begin((tx) => {
-        mine.begun = true
-        return work(tx)
-      }, limitMs)
-    } finally {
-      idle.push(mine)
-    }
-  }
-
   return {
     async begin(work, limitMs = options.deadlineMs) {
       const until = performance.now() + limitMs
       for (let isFirst = true; ; isFirst = false) {
-        let begun = false
+        const mine = idle.pop() ?? open()
+        mine.begun = false
         try {
-          return await beginOn((tx) => {
-            begun = true
+          return await mine.database.begin((tx) => {
+            mine.begun = true
             return work(tx)
           }, limitMs)
         } catch (error) {
           // It had died while it rested, and nothing was done on it: no handler need know. The next is a new connection.
           const mayRepeat = isFirst || error instanceof DiedSilently
-          if (begun || !isUnavailable(error) || !mayRepeat || performance.now() > until) throw error
+          if (mine.begun || !isUnavailable(error) || !mayRepeat || performance.now() > until) throw error
+        } finally {
+          idle.push(mine)
         }
       }
     },

@@ -113,16 +113,6 @@ export function createSubmitter({
       lanes.set(laneName(lane), lane.id)
       known.set(laneName(lane), lane.id)
     }
-    // Seen once, in a chaos run of a million steps (seed 20261122): behind PgBouncer, in the moment in which all its servers
-    // were terminated, an answer came that had not all lanes (db/answer.ts tells how). Whoever submits asks again.
-    if (!names.every((name) => known.has(name)))
-      throw new FleetError(
-        'database_unavailable',
-        'The database did not answer for every lane. Try again shortly.',
-        {
-          retryAfterSeconds: 1,
-        },
-      )
     return names.map((name) => known.get(name))
   }
 

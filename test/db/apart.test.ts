@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { connectApart } from '../../src/db/apart.ts'
 import { connect, type Sql } from '../../src/db/connect.ts'
+import { DiedSilently } from '../../src/db/watch-answers.ts'
 import { FleetError } from '../../src/errors.ts'
 import { atEnd } from '../support/cleanup.ts'
 import { testDatabase } from '../support/database.ts'
@@ -35,6 +36,12 @@ async function arrange({ named = true }: { named?: boolean } = {}) {
 
 const one = (tx: Sql) => tx`select 1 as one`
 
+/** Longer than the patience of who watches it, and under a name that is not ours. */
+async function sleepNameless(tx: Sql) {
+  await tx`set local application_name = 'somebody'`
+  return tx`select 1 as one, pg_sleep(11)`
+}
+
 // Each waits for the patience of whoever watches: together they take no longer than one.
 describe('a transaction of a handler', { concurrency: true }, () => {
   test('behind a pooler too, a transaction that has not begun is begun anew where its connection was forgotten', async () => {
@@ -65,8 +72,12 @@ describe('a transaction of a handler', { concurrency: true }, () => {
 
   test('where a pooler hands no names on, one that has begun is waited for: nobody can know', async () => {
     const { apart } = await arrange({ named: false })
-    // Longer than the patience of who watches it.
-    const rows = await apart.begin((tx) => tx`select 1 as one, pg_sleep(11)`)
+    const rows = await apart.begin(sleepNameless)
     assert.equal(rows[0]?.['one'], 1)
+  })
+
+  test('and where it does, one whose name is not seen is given up', async () => {
+    const { apart } = await arrange()
+    await assert.rejects(apart.begin(sleepNameless), DiedSilently)
   })
 })

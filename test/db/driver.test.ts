@@ -1,5 +1,4 @@
 import assert from 'node:assert/strict'
-import { connect as connectTo, createServer } from 'node:net'
 import { test } from 'node:test'
 import { awaitDatabase, connect, repeatOnConflict, type Database, type Sql } from '../../src/db/connect.ts'
 import { inOurWords, isUnavailable, sqlState } from '../../src/db/failure.ts'
@@ -537,46 +536,23 @@ test('an answer that breaks off after some rows leaves no holes in front of the 
 })
 
 test('a server that is ready without an answer has not answered: nobody is told that there is nothing', async () => {
-  const { hostname, port } = new URL(db.url)
-  let isEarly = false
-  const server = createServer((client) => {
-    const own = connectTo(Number(port), hostname)
-    client.on('data', (chunk: Buffer) => {
-      if (isEarly) client.write(READY)
-      isEarly = false
-      own.write(chunk)
-    })
-    own.on('data', (chunk: Buffer) => client.write(chunk))
-    for (const [one, other] of [
-      [client, own],
-      [own, client],
-    ] as const)
-      one.on('error', () => {}).on('close', () => other.destroy())
-  })
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
-  const address = server.address()
-  const url = new URL(db.url)
-  url.hostname = '127.0.0.1'
-  url.port = String(typeof address === 'object' && address ? address.port : 0)
+  const proxy = await startProxy(db.url)
   for (const pooler of [false, true]) {
-    const database = open(url.href, { max: 1, pooler })
+    const database = open(proxy.url, { max: 1, pooler })
     const ask = (n: number) =>
       database.run(async (sql) => [...(await sql<{ n: number }[]>`select ${n}::int as n`)])
     assert.deepEqual(await ask(1), [{ n: 1 }])
-    isEarly = true
+    proxy.sayReady()
     await assert.rejects(ask(2), unavailable)
     assert.deepEqual(await ask(3), [{ n: 3 }])
     const inTransaction = database.begin(async (tx) => {
       await tx`select 4 as n`
-      isEarly = true
+      proxy.sayReady()
       return [...(await tx`select 5 as n`)]
     })
     await assert.rejects(inTransaction, unavailable)
     assert.deepEqual(await ask(6), [{ n: 6 }])
     await database.close()
   }
-  server.close()
+  await proxy.close()
 })
-
-/** ReadyForQuery, and idle. */
-const READY = Buffer.from('Z\0\0\0\u0005I', 'latin1')
