@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { createClient, type Client } from './client.ts'
 import { startLocalPostgres } from './db/local/start.ts'
 import { createPod } from './fleet/create-pod.ts'
+import { withoutMemory } from './step/durable.ts'
 import type { StepContext, StepDefinition } from './step/handler.ts'
 
 /** What users need in tests of their own: a handler alone, or a whole pod on a Postgres that goes away again. */
@@ -14,18 +15,13 @@ export interface RunOptions extends Partial<Omit<StepContext, 'log' | 'progress'
   onProgress?: (percent: number, message?: string) => void
 }
 
-/** Runs one handler once, without a database: arguments are checked as they would be, what it returns comes back. */
-export async function runStep(
-  definition: StepDefinition,
-  args: unknown,
-  options: RunOptions = {},
-): Promise<unknown> {
+/** What a handler gets as ctx, without a pod. */
+export function stepContext(type: string, options: RunOptions = {}): StepContext {
   const { onLog, onProgress, ...given } = options
-  const parsed: unknown = definition.input ? definition.input.parse(args) : args
   const line = (level: string) => (message: string, data?: unknown) => onLog?.(level, message, data)
-  const context: StepContext = {
+  return {
     stepId: 'step_20260101000000_test00000000t1',
-    type: definition.type,
+    type,
     attempt: 1,
     maxRetries: 3,
     metadata: {},
@@ -35,9 +31,19 @@ export async function runStep(
     log: { debug: line('debug'), info: line('info'), warn: line('warn'), error: line('error') },
     progress: (percent, message) => onProgress?.(percent, message),
     tx: () => Promise.reject(new Error('runStep has no database: pass tx, or use startTestFleet')),
+    ...withoutMemory('runStep remembers nothing: use startTestFleet'),
     ...given,
   }
-  return definition.run(parsed, context)
+}
+
+/** Runs one handler once, without a database: arguments are checked as they would be, what it returns comes back. */
+export async function runStep(
+  definition: StepDefinition,
+  args: unknown,
+  options: RunOptions = {},
+): Promise<unknown> {
+  const parsed: unknown = definition.input ? definition.input.parse(args) : args
+  return definition.run(parsed, stepContext(definition.type, options))
 }
 
 export interface TestFleet {

@@ -9,6 +9,8 @@ import { listen } from '../db/listen.ts'
 import { migrate } from '../db/migrate.ts'
 import { isUnverified } from '../db/tls.ts'
 import type { Door } from '../http/routes/door.ts'
+import { createCheckpoints } from '../execution/checkpoints.ts'
+import { createChildren } from '../execution/submit-child.ts'
 import { pass } from '../kernel/failpoint.ts'
 import { newPodId } from '../kernel/ids.ts'
 import type { Log } from '../kernel/log.ts'
@@ -143,6 +145,10 @@ export async function startPod(options: PodOptions): Promise<Pod> {
     const { say, sayBehind } = createHints(work, podId)
     const notes = createNotes(work, log)
 
+    const executions = {
+      checkpoints: createCheckpoints(work, podId),
+      submitChild: createChildren((wishes, key, parent) => submitter.submit(wishes, key, parent)),
+    }
     const worker = createWorker({
       database: work,
       transactions,
@@ -154,6 +160,7 @@ export async function startPod(options: PodOptions): Promise<Pod> {
         (config.pollSeconds < config.heartbeatSeconds ? 1000 : 1000 * POLLS_ALL_THE_SAME),
       stepTimeoutMs: config.stepTimeoutSeconds * 1000,
       notes,
+      executions,
       log,
       mayClaim: () => heartbeat.mayClaim(),
       onPutBack: () => say('forget'),

@@ -21,6 +21,10 @@ export interface ClaimedStep {
   tags: string[] | null
   /** True or null. */
   expired: boolean | null
+  /** True or null: nothing can be remembered of it. */
+  fresh: boolean | null
+  /** True or null: another execution has submitted it. */
+  has_parent: boolean | null
 }
 
 /** Steps that were taken out of their lanes and will not run: they had been cancelled. */
@@ -111,13 +115,13 @@ const taking = (sql: Sql, want: Pick<Want, 'podId' | 'limit'>) => sql`
   ),
   taken as (
     delete from fleet_q.ready where ctid = any (array(select at from candidate))
-    returning lane_id, position, step_id, attempt
+    returning lane_id, position, step_id, attempt, fresh
   ),
   -- A step that was cancelled while it lay here has its outcome: taking it out of the tray is all there is to do.
   -- The same for one whose letter retention has thrown away meanwhile.
   live as materialized (
     select taken.*, step.salt, step.created_at, step.args, step.metadata, step.max_retries, step.timeout_ms,
-      step.retry, step.tags, step.expires_at
+      step.retry, step.tags, step.expires_at, step.parent_id
     from taken
     cross join lateral (select * from fleet_q.steps where id = taken.step_id offset 0) as step
     where not exists (select from fleet_q.outcomes where outcomes.step_id = taken.step_id offset 0)
@@ -132,13 +136,15 @@ export const takenSteps = (sql: Sql) => sql`
   select /* step.taken */ 'claimed' as kind, claim.id as claim_id, live.step_id, live.attempt, live.lane_id, live.position,
     live.salt, live.created_at::text as created_at, lanes.type, lanes.priority, live.args, live.metadata,
     live.max_retries, live.timeout_ms, live.retry, live.tags,
-    case when live.expires_at <= fleet_q.clock() then true end as expired
+    case when live.expires_at <= fleet_q.clock() then true end as expired,
+    case when live.fresh then true end as fresh, case when live.parent_id is not null then true end as has_parent
   from claim
   cross join live
   cross join lateral (select type, priority from fleet_q.lanes where id = live.lane_id offset 0) as lanes
   union all
   -- Said, because it is no reason to rest: what lies behind them has not been looked at.
-  select 'dropped', null, null, null, null, null, null, null, null, null, null, null, null, null, null, null, null
+  select 'dropped', null, null, null, null, null, null, null, null, null, null, null, null, null, null, null, null, null,
+    null
   where (select count(*) from taken) > (select count(*) from live)`
 
 /** Locks the limits of these types; types that another pod is claiming from just now are left out. */

@@ -37,9 +37,11 @@ export const trayOf = (step: StepRow): Tray =>
     ? 'settled'
     : step.claim_id !== null
       ? 'claimed'
-      : step.due_at !== null
-        ? 'later'
-        : 'ready'
+      : step.later_why === null
+        ? 'ready'
+        : step.later_why === 'wait' || step.later_why === 'attention'
+          ? 'held'
+          : 'later'
 
 export const statusOf = (step: StepRow): Status =>
   step.outcome ?? (step.claim_id === null ? 'pending' : 'claimed')

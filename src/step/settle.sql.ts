@@ -9,7 +9,17 @@ export interface Report {
   /** Set for the last attempt. */
   outcome: 'completed' | 'failed' | 'cancelled' | 'skipped' | null
   /** Set for an attempt that is followed by another, and for the last one of a step that is given up. */
-  ended: 'failed' | 'timeout' | 'pod_died' | 'poison' | 'retried' | 'snoozed' | 'released' | null
+  ended:
+    | 'failed'
+    | 'timeout'
+    | 'pod_died'
+    | 'poison'
+    | 'retried'
+    | 'snoozed'
+    | 'released'
+    | 'suspended'
+    | 'misfit'
+    | null
   result: string | null
   error: string | null
   /** On the monotonic clock of this process. It is told when it is sent: an outage in between is no part of the run. */
@@ -17,6 +27,10 @@ export interface Report {
   /** When and as which attempt it comes back. */
   delayMs: number | null
   nextAttempt: number | null
+  /** Not the clock moves it on, or not the clock alone: an event, another step, an operator. */
+  waitsFor?: 'answer' | 'attention'
+  /** Another execution may wait for this step. */
+  hasParent?: true
   /** This or another outcome may stand already: it was handed in before and the answer was lost, or somebody cancelled. */
   mayStand?: true
 }
@@ -104,8 +118,9 @@ const deciding = (sql: Sql, podId: string, reports: Report[]) => sql`
       ${reports.map((r) => r.attempt)}::smallint[], ${reports.map((r) => r.outcome)}::text[],
       ${reports.map((r) => r.ended)}::text[], ${jsonTexts(reports.map((r) => r.result))}::text[],
       ${jsonTexts(reports.map((r) => r.error))}::text[], ${runTimes(reports)}::bigint[],
-      ${reports.map((r) => r.delayMs)}::float8[], ${reports.map((r) => r.nextAttempt)}::smallint[]
-    ) as r (claim_id, step_id, attempt, outcome, ended, result, error, ran_us, delay_ms, next_attempt)
+      ${reports.map((r) => r.delayMs)}::float8[], ${reports.map((r) => r.nextAttempt)}::smallint[],
+      ${reports.map(laterWhy)}::text[]
+    ) as r (claim_id, step_id, attempt, outcome, ended, result, error, ran_us, delay_ms, next_attempt, why)
   ),
   valid as materialized (select report.* from report where claim_id = any (array(select id from fence))),
   settled as (
@@ -150,12 +165,13 @@ const deciding = (sql: Sql, podId: string, reports: Report[]) => sql`
     insert into fleet_q.later (step_id, lane_id, due_at, attempt, why)
     select valid.step_id, step.lane_id,
       -- NaN, infinity or a thousand years, as a handler may ask: refused here, it would be handed in again for ever,
-      -- and everything else of its batch with it. NaN counts as larger than any number.
-      fleet_q.clock() + make_interval(secs => least(valid.delay_ms, ${DELAY_MS_MAX}::float8) / 1000),
-      valid.next_attempt, (case when valid.ended = 'snoozed' then 'snooze' else 'retry' end)::fleet_q.later_why
+      -- and everything else of its batch with it. NaN counts as larger than any number. Null stays null: no time wakes it.
+      case when valid.delay_ms is not null
+        then fleet_q.clock() + make_interval(secs => least(valid.delay_ms, ${DELAY_MS_MAX}::float8) / 1000) end,
+      valid.next_attempt, valid.why::fleet_q.later_why
     from again as valid
     cross join lateral (select lane_id from fleet_q.steps where id = valid.step_id offset 0) as step
-    where valid.delay_ms > 0
+    where valid.delay_ms > 0 or valid.why in ('wait', 'attention')
     order by valid.step_id
     on conflict (step_id) do nothing
   ),
@@ -167,12 +183,18 @@ const deciding = (sql: Sql, podId: string, reports: Report[]) => sql`
       valid.step_id, valid.next_attempt
     from again as valid
     cross join lateral (select lane_id from fleet_q.steps where id = valid.step_id offset 0) as step
-    where coalesce(valid.delay_ms, 0) <= 0
+    where coalesce(valid.delay_ms, 0) <= 0 and valid.why not in ('wait', 'attention')
     order by valid.step_id
   ),
   settled_or_tried as materialized (
     select step_id, claim_id from settled union all select step_id, claim_id from tried
   )`
+
+/** Why it lies in `later`, where it does. */
+function laterWhy({ ended, waitsFor }: Report): string {
+  if (waitsFor) return waitsFor === 'answer' ? 'wait' : 'attention'
+  return ended === 'snoozed' ? 'snooze' : ended === 'suspended' ? 'sleep' : 'retry'
+}
 
 /** What changed nothing, and why. Not looked for where everything did: that costs a hash of the whole batch. */
 const refusing = (sql: Sql, podId: string, handedIn: ReturnType<Sql>) => sql`

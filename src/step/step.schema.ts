@@ -140,6 +140,8 @@ export const Attempt = z
         'retried',
         'snoozed',
         'released',
+        'suspended',
+        'misfit',
         'cancelled',
         'skipped',
       ])
@@ -277,7 +279,9 @@ export const WHY_REASONS = [
   'limit_reached',
   'due_later',
   'retry_backoff',
+  'sleeping',
   'waiting',
+  'needs_attention',
   'expired',
   'no_live_pod',
   'no_pod_handles_type',

@@ -11,6 +11,7 @@ import {
   giveUniqueKey,
   insertSteps,
   nameStepsOfKey,
+  shareClaim,
   takeIdempotencyKey,
   type NewStep,
 } from './submit.sql.ts'
@@ -24,7 +25,14 @@ export interface Submitted {
 
 export interface Submitter {
   /** Answers when the steps are committed, never before. All of them are, or none. */
-  submit(wishes: StepWish[], idempotencyKey?: string): Promise<Submitted>
+  submit(wishes: StepWish[], idempotencyKey?: string, parent?: Parent): Promise<Submitted>
+}
+
+/** The execution that submits steps. Where its claim does not stand any more, it submits nothing. */
+export interface Parent {
+  id: string
+  claimId: string
+  detached: boolean
 }
 
 export interface SubmitterOptions {
@@ -122,7 +130,10 @@ export function createSubmitter({
     wishes: StepWish[],
     key: string | undefined,
     laneIds: (number | undefined)[],
+    parent: Parent | undefined,
   ): Promise<Submitted & { replaced: boolean }> {
+    if (parent && (await shareClaim(tx, parent.claimId)).length === 0)
+      throw new FleetError('wrong_state', 'This attempt is over: it submits nothing any more.')
     if (key !== undefined) {
       const [mine] = await takeIdempotencyKey(tx, key, wishHash(wishes))
       if (!mine) return { ...(await replay(tx, wishes, key)), replaced: false }
@@ -138,7 +149,7 @@ export function createSubmitter({
     const fresh = wishes.filter((_, i) => stepIds[i] === undefined)
     const written = await write(
       tx,
-      fresh.map((wish, n) => toNewStep(wish, laneIds[places[n] ?? -1])),
+      fresh.map((wish, n) => toNewStep(wish, laneIds[places[n] ?? -1], parent)),
     )
     for (const [n, stepId] of written.entries()) {
       stepIds[places[n] ?? -1] = stepId
@@ -149,29 +160,33 @@ export function createSubmitter({
     return { stepIds, replayed: false, replaced }
   }
 
-  async function submitGuarded(wishes: StepWish[], key: string | undefined): Promise<Submitted> {
+  async function submitGuarded(
+    wishes: StepWish[],
+    key: string | undefined,
+    parent: Parent | undefined,
+  ): Promise<Submitted> {
     refuseTwins(wishes)
     const laneIds = await database.run((sql) => learnLanes(sql, wishes))
     // A replaced step and a bulk cancel may still meet crosswise.
     const { replaced, ...submitted } = await repeatOnConflict(() =>
-      database.begin((tx) => insertGuarded(tx, wishes, key, laneIds)),
+      database.begin((tx) => insertGuarded(tx, wishes, key, laneIds, parent)),
     )
     if (replaced) onReplaced()
     return submitted
   }
 
   return {
-    async submit(wishes, idempotencyKey) {
+    async submit(wishes, idempotencyKey, parent) {
       try {
         const key = idempotencyKey ?? (wishes.length === 1 ? wishes[0]?.idempotency_key : undefined)
-        const guarded = key !== undefined || wishes.some((wish) => wish.unique)
+        const guarded = parent !== undefined || key !== undefined || wishes.some((wish) => wish.unique)
         const [only] = wishes
         const isShared = !guarded && wishes.length === 1
         const submitted =
           isShared && only
             ? { stepIds: [await insertShared(only)], replayed: false }
             : guarded
-              ? await submitGuarded(wishes, key)
+              ? await submitGuarded(wishes, key, parent)
               : { stepIds: await database.run((sql) => insert(sql, wishes)), replayed: false }
         const met = pass('submit.committed')
         if (met) await met
@@ -188,7 +203,7 @@ export function createSubmitter({
   }
 }
 
-function toNewStep(wish: StepWish, laneId: number | undefined): NewStep {
+function toNewStep(wish: StepWish, laneId: number | undefined, parent?: Parent): NewStep {
   if (laneId === undefined) throw new FleetError('internal_error', `the lane of ${wish.type} was not learned`)
   return {
     laneId,
@@ -202,6 +217,8 @@ function toNewStep(wish: StepWish, laneId: number | undefined): NewStep {
     metadata: wish.metadata === undefined ? null : JSON.stringify(wish.metadata),
     retry: wish.retry === undefined ? null : JSON.stringify(wish.retry),
     tags: wish.tags === undefined ? null : JSON.stringify(wish.tags),
+    parentId: parent?.id ?? null,
+    detached: parent?.detached ?? false,
   }
 }
 

@@ -5,7 +5,7 @@ import { findHolders } from './limit.sql.ts'
 import { countSettledLately, findPauses } from './queue.sql.ts'
 import { findAttempts, findPosition, type StepRow } from './read.sql.ts'
 import { getStep, POSITION_MAX, statusOf } from './read.ts'
-import { findFleetSlots, findNow } from './why.sql.ts'
+import { findFleetSlots, findNow, findOpenCheckpoints } from './why.sql.ts'
 import type { WHY_REASONS } from './step.schema.ts'
 
 export interface WhyAnswer {
@@ -30,7 +30,11 @@ export const why = (database: Database, stepId: string): Promise<WhyAnswer> =>
     const [now] = await findNow(sql)
     const at = now?.now ?? new Date(0)
     const finding =
-      settled(step) ?? running(step, at) ?? (await delayed(sql, step, at)) ?? (await queued(sql, step, at))
+      settled(step) ??
+      running(step, at) ??
+      (await asleep(sql, step, at)) ??
+      (await delayed(sql, step, at)) ??
+      (await queued(sql, step, at))
     return { step_id: stepId, status: statusOf(step), running: finding.reason === 'running', ...finding }
   })
 
@@ -52,6 +56,46 @@ function running(step: StepRow, now: Date): Finding | undefined {
     sentence: `It is running: attempt ${step.claim_attempt ?? 1} of ${step.max_retries + 1} on ${step.pod ?? 'a pod'}, claimed ${durationText(sinceMs)} ago.`,
     facts: { pod_id: step.pod, attempt: step.claim_attempt, claimed_at: iso(step.taken_at) },
   }
+}
+
+/** An execution that went away by itself. */
+async function asleep(sql: Sql, step: StepRow, now: Date): Promise<Finding | undefined> {
+  if (step.later_why === 'attention') {
+    const [last] = await findAttempts(sql, step.id, 1)
+    const message = last?.error?.['message']
+    return {
+      reason: 'needs_attention',
+      sentence: `It needs somebody: ${typeof message === 'string' ? message : 'its code does not fit what it remembers'}. Bring back code that fits (ctx.version lets both live), and then resume it.`,
+      facts: { error: last?.error ?? null },
+    }
+  }
+  if (step.later_why !== 'sleep' && step.later_why !== 'wait') return undefined
+  const open = await findOpenCheckpoints(sql, step.id)
+  const due = step.due_at === null ? undefined : step.due_at
+  const until = due
+    ? `${durationText(Math.max(0, due.getTime() - now.getTime()))} more, until ${iso(due)}`
+    : ''
+  const names = open.map(({ kind, name, child }) =>
+    kind === 'event' ? `event "${name}"` : kind === 'result' ? `${child ?? 'a step'}` : `"${name}"`,
+  )
+  const facts = {
+    due_at: iso(due ?? null),
+    waits_for: open.map(({ kind, name, due_at, child }) => ({
+      kind,
+      name,
+      ...(child === null ? {} : { step_id: child }),
+      ...(due_at === null ? {} : { until: iso(due_at) }),
+    })),
+  }
+  const estimate = due ? { estimated_start_at: iso(due) ?? '' } : {}
+  return step.later_why === 'sleep'
+    ? { reason: 'sleeping', sentence: `It sleeps (${names.join(', ')}): ${until}.`, facts, ...estimate }
+    : {
+        reason: 'waiting',
+        sentence: `It waits for ${names.join(', ')}${due ? `: ${until}` : ''}. It holds no slot meanwhile.`,
+        facts,
+        ...estimate,
+      }
 }
 
 async function delayed(sql: Sql, step: StepRow, now: Date): Promise<Finding | undefined> {

@@ -1,6 +1,9 @@
 import { AsyncLocalStorage } from 'node:async_hooks'
 import type { Database } from '../db/connect.ts'
+import { openExecution, type Execution, type ExecutionParts } from '../execution/open-execution.ts'
+import type { Standstill } from '../execution/memory.ts'
 import type { ClaimedStep } from '../step/claim.sql.ts'
+import type { Durable } from '../step/durable.ts'
 import type { Report } from '../step/settle.sql.ts'
 import { NonRetryableError, type StepContext, type StepLog } from '../step/handler.ts'
 import { idempotencyKey, publicId } from '../step/step.ts'
@@ -34,6 +37,7 @@ export interface AttemptDeps {
   podId: string
   notes: Notes
   stepTimeoutMs: number
+  executions: ExecutionParts
   /** How it ended; no report where it is handed in already (with its transaction). Called once. */
   handIn(attempt: Attempt, report: Report | undefined): void
   /** The handler itself is over, later than its report: it had ignored its signal. */
@@ -65,6 +69,7 @@ export class Attempt implements StepContext, Author {
   #limit: NodeJS.Timeout | undefined
   #progressAt = Number.NEGATIVE_INFINITY
   #log: StepLog | undefined
+  #execution: Execution | undefined
   #ended = false
 
   constructor(step: ClaimedStep, handled: Handled, deps: AttemptDeps) {
@@ -150,8 +155,42 @@ export class Attempt implements StepContext, Author {
 
   #handlerEnded(ending: Ending) {
     this.over = true
-    if (this.#ended) this.#deps.onOver(this)
+    if (this.#ended) return this.#deps.onOver(this)
+    const remembers = this.#execution !== undefined || !this.step.fresh
+    const isLookedAt =
+      ending.kind === 'returned' || (ending.kind === 'threw' && this.#execution !== undefined)
+    if (remembers && isLookedAt && !this.#stop) void this.#lookBack(ending)
     else this.#end(ending)
+  }
+
+  /** What it remembers has a say in how it ends. */
+  async #lookBack(ending: Ending) {
+    try {
+      if (ending.kind === 'threw' && (await this.#remembered.isFinal(ending.error)))
+        return this.#end({ kind: 'stuck', error: ending.error })
+      const missed = ending.kind === 'returned' ? await this.#remembered.memory.missed() : undefined
+      this.#end(missed === undefined ? ending : { kind: 'misfit', message: missed })
+    } catch (error) {
+      this.#end({ kind: 'threw', error })
+    }
+  }
+
+  /** The handler stands still, and nobody waits for it any more. */
+  #standStill(how: Standstill) {
+    this.over = true
+    if (how.kind === 'superseded')
+      this.#end({ kind: 'released', why: 'another attempt had written what it remembers' })
+    else this.#end(how)
+  }
+
+  get #remembered(): Execution {
+    return (this.#execution ??= openExecution(this.#deps.executions, {
+      stepId: this.step.step_id,
+      claimId: this.step.claim_id,
+      fresh: this.step.fresh === true,
+      signal: this.signal,
+      onStandstill: (how) => this.#standStill(how),
+    }))
   }
 
   #endingOf(reason: Stop): Ending {
@@ -163,6 +202,7 @@ export class Attempt implements StepContext, Author {
   #end(ending: Ending) {
     if (this.#ended) return
     this.#ended = true
+    this.#execution?.memory.end()
     if (this.#limit) clearTimeout(this.#limit)
     // A handler that stopped because it was told to did not fail.
     const report = this.#reportOf(this.#stop && ending.kind === 'threw' ? this.#endingOf(this.#stop) : ending)
@@ -258,6 +298,38 @@ export class Attempt implements StepContext, Author {
       )
       return this.#transaction.open()
     }
+  }
+
+  get run(): Durable['run'] {
+    return this.#remembered.ctx.run
+  }
+
+  get sleep(): Durable['sleep'] {
+    return this.#remembered.ctx.sleep
+  }
+
+  get sleepUntil(): Durable['sleepUntil'] {
+    return this.#remembered.ctx.sleepUntil
+  }
+
+  get waitForEvent(): Durable['waitForEvent'] {
+    return this.#remembered.ctx.waitForEvent
+  }
+
+  get submit(): Durable['submit'] {
+    return this.#remembered.ctx.submit
+  }
+
+  get now(): Durable['now'] {
+    return this.#remembered.ctx.now
+  }
+
+  get random(): Durable['random'] {
+    return this.#remembered.ctx.random
+  }
+
+  get version(): Durable['version'] {
+    return this.#remembered.ctx.version
   }
 }
 

@@ -95,6 +95,8 @@ const HOT: Record<string, Hot> = {
           metadata: null,
           retry: null,
           tags: null,
+          parentId: null,
+          detached: false,
         },
       ]),
     uses: [],

@@ -1,3 +1,4 @@
+import { stepContext } from '../../src/testing.ts'
 import assert from 'node:assert/strict'
 import { EventEmitter, once } from 'node:events'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
@@ -6,7 +7,7 @@ import { join } from 'node:path'
 import { test, type TestContext } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import type { Worker } from 'node:worker_threads'
-import { NonRetryableError, Wish, type StepContext } from '../../src/step/handler.ts'
+import { NonRetryableError, Wish } from '../../src/step/handler.ts'
 import type { ThreadMessage } from '../../src/worker/isolate.thread.ts'
 import { threadPool, type ThreadPoolOptions } from '../../src/worker/isolate.ts'
 
@@ -17,6 +18,7 @@ const DEMO_PATH = fileURLToPath(new URL('../../src/worker/builtin/demo.ts', impo
 const STEPS = `
 import { threadId } from 'node:worker_threads'
 import { setTimeout as pause } from 'node:timers/promises'
+import { stepContext } from '../../src/testing.ts'
 import { cancel, defineStep, NonRetryableError, retry, snooze } from ${HANDLER_MODULE}
 const step = (type, run) => defineStep(type, { isolation: 'thread' }, run)
 const forEver = () => new Promise((done) => setTimeout(done, 1e8))
@@ -284,19 +286,13 @@ function setup(t: TestContext, options: ThreadPoolOptions = {}) {
     await pool.stop()
     rmSync(folder, { recursive: true })
   })
-  const context: StepContext = {
+  const context = stepContext('any', {
     stepId: 'step_1',
-    type: 'any',
     attempt: 2,
-    maxRetries: 3,
     metadata: { team: 'shop' },
     tags: ['a'],
     idempotencyKey: 'key-of-step',
-    signal: new AbortController().signal,
-    log: { debug() {}, info() {}, warn() {}, error() {} },
-    progress() {},
-    tx: () => Promise.reject(new Error('no transaction in this test')),
-  }
+  })
   const messages: ThreadMessage[] = []
   const job = (exportName: string) => ({ modulePath, exportName, args: {}, context })
   const run = (exportName: string, args: unknown = {}) =>

@@ -1,0 +1,264 @@
+import { NonRetryableError } from '../step/handler.ts'
+import type { CheckpointKind, CheckpointRow, NewCheckpoint, WrittenCheckpoint } from './checkpoint.sql.ts'
+import type { Checkpoints } from './checkpoints.ts'
+import { createReplay, type Ask, type Replay } from './replay.ts'
+
+/** How an attempt ends by itself, its handler standing still. */
+export type Standstill =
+  /** Nothing runs, and what it waits for does not come in this moment. Null: no time wakes it. */
+  | { kind: 'suspended'; delayMs: number | null; waits: boolean }
+  /** The code is not the one that wrote what is remembered. */
+  | { kind: 'misfit'; message: string }
+  /** Another attempt has written in its place: this one begins again. */
+  | { kind: 'superseded' }
+
+export interface MemoryOptions {
+  stepId: string
+  claimId: string
+  /** Nothing can be remembered yet. */
+  fresh: boolean
+  checkpoints: Checkpoints
+  signal: AbortSignal
+  onStandstill(how: Standstill): void
+}
+
+/** What is done for a checkpoint that is new, or open. */
+export interface Doing {
+  readonly ask: Ask
+  /** Writes it as open. */
+  open(fields: Partial<NewCheckpoint>): Promise<WrittenCheckpoint>
+  /** Until it is due, or, where something else than time can end it, its answer has come. Undefined: it is due. */
+  stand(dueMs: number | null, waits: boolean): Promise<CheckpointRow | undefined>
+  /** How long ago what is remembered was read. */
+  readSinceMs(): number
+}
+
+/** The fields that a checkpoint gets with its turn; `value` is what the handler gets, where that is not `result`. */
+export interface Done extends Partial<NewCheckpoint> {
+  value?: unknown
+}
+
+export interface Remembered {
+  value: unknown
+  error: CheckpointRow['error']
+  childId: string | null
+  ask: Ask
+}
+
+export interface Memory {
+  readonly options: MemoryOptions
+  /**
+   * What is remembered, or what `make` makes of it now, when it has its turn. `passed` is for a place that the execution
+   * has come by before anything was asked there.
+   */
+  once(
+    name: string,
+    kind: CheckpointKind,
+    make: (doing: Doing) => Promise<Done>,
+    passed?: { value: unknown },
+  ): Promise<Remembered>
+  /** What the code of a handler that has returned left out. */
+  missed(): Promise<string | undefined>
+  end(): void
+}
+
+const NAME_MAX = 200
+export const CHECKPOINTS_MAX = 10_000
+/** Not worth going away for: to come back takes a few milliseconds. */
+const STAY_MS = 100
+/** The longest that a timer of Node lasts. */
+const TIMER_MS_MAX = 2 ** 31 - 1
+/** How often an execution of which a part runs looks whether what another part waits for has come. */
+const LOOK_EVERY_MS = 1000
+
+interface Standing {
+  ask: Ask
+  dueAt: number | undefined
+  waits: boolean
+  leave(came?: CheckpointRow): void
+}
+
+/** What one attempt remembers, and asks to be remembered. */
+export function createMemory(options: MemoryOptions): Memory {
+  const { stepId, claimId, checkpoints, signal } = options
+  let reading: Promise<Replay> | undefined
+  let readAt = performance.now()
+  let asks = 0
+  /** Bodies that run, and writes under way. */
+  let busy = 0
+  let over = false
+  const standing = new Set<Standing>()
+  let looks: NodeJS.Timeout | undefined
+  let replay = options.fresh ? replayOf([]) : undefined
+
+  function replayOf(rows: CheckpointRow[]): Replay {
+    readAt = performance.now()
+    return createReplay(rows, {
+      onRest,
+      onMisfit: (next, asked) =>
+        halt({
+          kind: 'misfit',
+          message: `the code asks for "${asked}" where it asked for "${next.name}" before`,
+        }),
+    })
+  }
+
+  async function read(): Promise<Replay> {
+    reading ??= checkpoints.of(stepId).then((rows) => (replay = replayOf(rows)))
+    return reading
+  }
+
+  function halt(how: Standstill): Promise<never> {
+    if (!over) {
+      end()
+      options.onStandstill(how)
+    }
+    return never()
+  }
+
+  function end() {
+    over = true
+    replay?.end()
+    clearInterval(looks)
+    standing.clear()
+  }
+
+  function onRest() {
+    if (over || busy > 0 || standing.size === 0) return
+    const dues = [...standing].flatMap(({ dueAt }) => dueAt ?? [])
+    const delayMs = dues.length === 0 ? null : Math.max(0, Math.min(...dues) - performance.now())
+    if (delayMs !== null && delayMs < STAY_MS) return
+    void halt({ kind: 'suspended', delayMs, waits: [...standing].some(({ waits }) => waits) })
+  }
+
+  /** Everything that is asked for comes by here, in the order of asking. */
+  async function enter(name: string, kind: CheckpointKind): Promise<{ ask: Ask; its: Replay }> {
+    if (over) return never()
+    signal.throwIfAborted()
+    if (typeof name !== 'string' || name.length < 1 || name.length > NAME_MAX)
+      throw new NonRetryableError(`the name of a checkpoint has 1 to ${NAME_MAX} characters`)
+    if (++asks > CHECKPOINTS_MAX)
+      throw new NonRetryableError(
+        `more than ${CHECKPOINTS_MAX} checkpoints: give a part of this work to steps of their own (ctx.submit)`,
+      )
+    const its = replay ?? (await read())
+    const ask = its.ask(name)
+    const was = ask.remembered?.kind
+    if (was === undefined || was === kind) return { ask, its }
+    return halt({
+      kind: 'misfit',
+      message: `the code asks for "${name}" as ${kind}, and it is remembered as ${was}`,
+    })
+  }
+
+  async function write(ask: Ask, kind: CheckpointKind, fields: Partial<NewCheckpoint>) {
+    const written = await checkpoints.write({
+      claimId,
+      stepId,
+      name: ask.name,
+      number: ask.number,
+      kind,
+      turn: null,
+      after: ask.after,
+      delayMs: null,
+      dueAt: null,
+      failures: 0,
+      childId: null,
+      result: null,
+      error: null,
+      mayStand: ask.remembered !== undefined,
+      ...fields,
+    })
+    if (over) return never()
+    return written ?? halt({ kind: 'superseded' })
+  }
+
+  function stand(ask: Ask, its: Replay, dueMs: number | null, waits: boolean) {
+    return new Promise<CheckpointRow | undefined>((resolve, reject) => {
+      const each: Standing = {
+        ask,
+        dueAt: dueMs === null ? undefined : performance.now() + dueMs,
+        waits,
+        leave: (came) => left() && resolve(came),
+      }
+      const left = () => {
+        if (!standing.delete(each)) return false
+        busy++
+        clearTimeout(timer)
+        signal.removeEventListener('abort', aborted)
+        return true
+      }
+      const aborted = () => left() && reject(signal.reason)
+      const timer = dueMs !== null && dueMs < TIMER_MS_MAX ? setTimeout(() => each.leave(), dueMs) : undefined
+      signal.addEventListener('abort', aborted)
+      standing.add(each)
+      if (waits) looks ??= setInterval(lookForAnswers, LOOK_EVERY_MS).unref()
+      busy--
+      its.look()
+    })
+  }
+
+  async function lookForAnswers() {
+    if (over || ![...standing].some(({ waits }) => waits)) return
+    const rows = await checkpoints.answer(stepId).catch(() => [])
+    for (const each of standing) {
+      const came = rows.find(
+        (row) => row.arrived && row.name === each.ask.name && row.number === each.ask.number,
+      )
+      if (came && !over) each.leave(came)
+    }
+  }
+
+  return {
+    options,
+    async once(name, kind, make, passed) {
+      const { ask, its } = await enter(name, kind)
+      const { remembered } = ask
+      if (remembered?.turn) {
+        await its.handed(remembered.turn)
+        return {
+          value: remembered.empty ? undefined : remembered.result,
+          error: remembered.error,
+          childId: remembered.child_id,
+          ask,
+        }
+      }
+      if (passed && !remembered && ask.isReplaying) return { ...passed, error: null, childId: null, ask }
+      await ask.frontier()
+      busy++
+      let opened = false
+      try {
+        const done = await make({
+          ask,
+          async open(fields) {
+            const written = await write(ask, kind, opened ? { mayStand: true, ...fields } : fields)
+            opened = true
+            return written
+          },
+          stand: (dueMs, waits) => stand(ask, its, dueMs, waits),
+          readSinceMs: () => performance.now() - readAt,
+        })
+        const { value, ...fields } = done
+        const turn = its.takeTurn()
+        const written = await write(
+          ask,
+          kind,
+          opened ? { mayStand: true, ...fields, turn } : { ...fields, turn },
+        )
+        await its.handed(turn)
+        const error = fields.error ? (JSON.parse(fields.error) as CheckpointRow['error']) : null
+        return { value: kind === 'now' ? written.at : value, error, childId: fields.childId ?? null, ask }
+      } finally {
+        busy--
+        its.look()
+      }
+    },
+    async missed() {
+      const row = (replay ?? (await read())).missed()
+      return row && `the code returned without asking for "${row.name}", which is remembered`
+    },
+    end,
+  }
+}
+
+const never = () => new Promise<never>(() => {})

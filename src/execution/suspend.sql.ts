@@ -1,0 +1,42 @@
+import type { Sql } from '../db/connect.ts'
+
+/**
+ * The letters of executions that go to sleep over an event or another step, and of those that wait for steps that end
+ * now, in key order. Whoever sends an event or ends a step locks the same rows, and looks after that, in a statement of
+ * its own: then one of the two sees the other. After the claims, as recovery does.
+ */
+export const lockLetters = (sql: Sql, waiting: string[], ended: string[]) => sql`
+  select /* execution.lock */ id from fleet_q.steps
+  where id = any (${waiting}::bigint[] || array(
+    select parent_id from fleet_q.steps where id = any (${ended}::bigint[]) and parent_id is not null))
+  order by id
+  for no key update`
+
+/** Waits whose answer is there get it, and executions that went to sleep over them go on. */
+export const answerWaits = (sql: Sql, stepIds: string[]) => sql<{ step_id: string }[]>`
+  with /* execution.answer */ ended as (
+    update fleet_q.checkpoints set arrived_at = fleet_q.clock()
+    from fleet_q.outcomes
+    where checkpoints.step_id = any (${stepIds}::bigint[]) and checkpoints.kind = 'result'
+      and checkpoints.turn is null and checkpoints.arrived_at is null and outcomes.step_id = checkpoints.child_id
+    returning checkpoints.step_id
+  ),
+  answered as materialized (
+    select step_id from ended
+    union select match_events from fleet_q.match_events(${stepIds}::bigint[])
+    -- While this one went to sleep.
+    union select step_id from fleet_q.checkpoints
+      where step_id = any (${stepIds}::bigint[]) and turn is null and arrived_at is not null
+  )
+  select step_id from answered where fleet_q.end_waits(array(select step_id from answered)) >= 0`
+
+/** Whoever waits for these steps has its answer: they have ended. */
+export const answerParents = (sql: Sql, stepIds: string[]) => sql`
+  select /* execution.answer_parents */ fleet_q.answer_parents(${stepIds}::bigint[])`
+
+/** How steps that an execution waits for have ended. */
+export const findOutcomes = (sql: Sql, stepIds: string[]) => sql<
+  { step_id: string; status: string; result: unknown; error: { class?: string; message?: string } | null }[]
+>`
+  select /* execution.outcomes */ step_id, status, result, error from fleet_q.outcomes
+  where step_id = any (${stepIds}::bigint[])`
