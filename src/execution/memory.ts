@@ -29,11 +29,15 @@ export interface Doing {
   open(fields: Partial<NewCheckpoint>): Promise<WrittenCheckpoint>
   /** Until it is due, or, where something else than time can end it, its answer has come. Undefined: it is due. */
   stand(dueMs: number | null, waits: boolean): Promise<CheckpointRow | undefined>
+  /** It as it is to be written, with a turn that was taken for it: by whoever has a transaction for that. */
+  prepare(fields: Partial<NewCheckpoint>): NewCheckpoint & { turn: number }
+  /** It was not written after all. */
+  abandon(turn: number): void
   /** How long ago what is remembered was read. */
   readSinceMs(): number
 }
 
-/** The fields that a checkpoint gets with its turn; `value` is what the handler gets, where that is not `result`. */
+/** What a checkpoint gets with its turn; written already where it has that. `value` is what the handler gets of it. */
 export interface Done extends Partial<NewCheckpoint> {
   value?: unknown
 }
@@ -151,24 +155,8 @@ export function createMemory(options: MemoryOptions): Memory {
     })
   }
 
-  async function write(ask: Ask, kind: CheckpointKind, fields: Partial<NewCheckpoint>) {
-    const written = await checkpoints.write({
-      claimId,
-      stepId,
-      name: ask.name,
-      number: ask.number,
-      kind,
-      turn: null,
-      after: ask.after,
-      delayMs: null,
-      dueAt: null,
-      failures: 0,
-      childId: null,
-      result: null,
-      error: null,
-      mayStand: ask.remembered !== undefined,
-      ...fields,
-    })
+  async function write(checkpoint: NewCheckpoint) {
+    const written = await checkpoints.write(checkpoint)
     if (over) return never()
     return written ?? halt({ kind: 'superseded' })
   }
@@ -226,28 +214,42 @@ export function createMemory(options: MemoryOptions): Memory {
       if (passed && !remembered && ask.isReplaying) return { ...passed, error: null, childId: null, ask }
       await ask.frontier()
       busy++
-      let opened = false
+      let mayStand = remembered !== undefined
+      const checkpoint = (fields: Partial<NewCheckpoint>): NewCheckpoint => ({
+        claimId,
+        stepId,
+        name,
+        number: ask.number,
+        kind,
+        turn: null,
+        after: ask.after,
+        delayMs: null,
+        dueAt: null,
+        failures: 0,
+        childId: null,
+        result: null,
+        error: null,
+        mayStand,
+        ...fields,
+      })
       try {
-        const done = await make({
+        const { value, ...fields } = await make({
           ask,
-          async open(fields) {
-            const written = await write(ask, kind, opened ? { mayStand: true, ...fields } : fields)
-            opened = true
+          async open(opened) {
+            const written = await write(checkpoint(opened))
+            mayStand = true
             return written
           },
           stand: (dueMs, waits) => stand(ask, its, dueMs, waits),
+          prepare: (prepared) => ({ ...checkpoint(prepared), turn: its.takeTurn() }),
+          abandon: (turn) => its.dropTurn(turn),
           readSinceMs: () => performance.now() - readAt,
         })
-        const { value, ...fields } = done
-        const turn = its.takeTurn()
-        const written = await write(
-          ask,
-          kind,
-          opened ? { mayStand: true, ...fields, turn } : { ...fields, turn },
-        )
+        const turn = fields.turn ?? its.takeTurn()
+        const written = fields.turn ? undefined : await write(checkpoint({ ...fields, turn }))
         await its.handed(turn)
         const error = fields.error ? (JSON.parse(fields.error) as CheckpointRow['error']) : null
-        return { value: kind === 'now' ? written.at : value, error, childId: fields.childId ?? null, ask }
+        return { value: kind === 'now' ? written?.at : value, error, childId: fields.childId ?? null, ask }
       } finally {
         busy--
         its.look()

@@ -1,3 +1,4 @@
+import type { Sql } from '../db/connect.ts'
 import { backoffMs, DEFAULT_BACKOFF } from '../kernel/backoff.ts'
 import { parseDuration } from '../kernel/duration.ts'
 import { describeError, isNonRetryable, json } from '../step/describe.ts'
@@ -15,16 +16,23 @@ import {
 } from '../step/durable.ts'
 import { NonRetryableError } from '../step/handler.ts'
 import { parsePublicId } from '../step/step.ts'
+import { asJson, valueOf } from './result.ts'
+import { runInTransaction, type TransactionParts } from './run-in-transaction.ts'
 import { createMemory, type Doing, type Done, type Memory, type MemoryOptions } from './memory.ts'
 
 /** What all executions of a pod share. */
-export interface ExecutionParts extends Pick<MemoryOptions, 'checkpoints'> {
+export interface ExecutionParts extends Pick<MemoryOptions, 'checkpoints'>, TransactionParts {
   /** Once for each place in an execution, however often it is called. */
   submitChild(
     parent: { id: string; claimId: string },
     place: { name: string; number: number },
     wish: ChildWish,
   ): Promise<string>
+}
+
+/** The attempt that it is for. */
+export interface AttemptOptions extends Omit<MemoryOptions, 'checkpoints'> {
+  limitMs: number
 }
 
 export interface Execution {
@@ -34,10 +42,8 @@ export interface Execution {
   isFinal(error: unknown): Promise<boolean>
 }
 
-const RESULT_BYTES_MAX = 1024 * 1024
-
 /** What a handler asks of its memory, in the words of ctx. */
-export function openExecution(parts: ExecutionParts, options: Omit<MemoryOptions, 'checkpoints'>): Execution {
+export function openExecution(parts: ExecutionParts, options: AttemptOptions): Execution {
   const { checkpoints } = parts
   const { stepId, claimId, signal } = options
   const memory = createMemory({ ...options, checkpoints })
@@ -46,10 +52,19 @@ export function openExecution(parts: ExecutionParts, options: Omit<MemoryOptions
 
   async function run<T>(
     name: string,
-    body: (context: RunContext) => T | Promise<T>,
-    runOptions: RunOptions = {},
+    body: (context: RunContext & { tx?: Sql }) => T | Promise<T>,
+    runOptions: RunOptions & { tx?: true } = {},
   ): Promise<T> {
-    const { value, error, ask } = await memory.once(name, 'run', (doing) => tryBody(doing, body, runOptions))
+    const { value, error, ask } = await memory.once(name, 'run', (doing) =>
+      tryBody(
+        doing,
+        (attempt) =>
+          runOptions.tx
+            ? runInTransaction(parts, options, doing, (tx) => body({ attempt, signal, tx }))
+            : plainly(() => body({ attempt, signal })),
+        runOptions,
+      ),
+    )
     if (!error) return value as T
     const failed = new RunFailed(name, error.class, error.message)
     failedAt.set(failed, ask)
@@ -58,7 +73,7 @@ export function openExecution(parts: ExecutionParts, options: Omit<MemoryOptions
 
   async function tryBody(
     { ask, open, stand, readSinceMs }: Doing,
-    body: (context: RunContext) => unknown,
+    tryOnce: (attempt: number) => Promise<Done>,
     { retry }: RunOptions,
   ): Promise<Done> {
     const backoff = { ...DEFAULT_BACKOFF, ...retry }
@@ -66,8 +81,7 @@ export function openExecution(parts: ExecutionParts, options: Omit<MemoryOptions
     if (ask.remembered?.due_ms) await stand(ask.remembered.due_ms - readSinceMs(), false)
     for (;;) {
       try {
-        const result = asJson(await body({ attempt: failures + 1, signal }))
-        return { result, failures, value: result === null ? undefined : JSON.parse(result) }
+        return { failures, ...(await tryOnce(failures + 1)) }
       } catch (error) {
         // It stopped because it was told to: that is no failure of its.
         signal.throwIfAborted()
@@ -175,35 +189,14 @@ export function openExecution(parts: ExecutionParts, options: Omit<MemoryOptions
   }
 }
 
+/** Its effects are its own: where the pod dies before the checkpoint is written, it runs again. */
+async function plainly(body: () => unknown): Promise<Done> {
+  const result = asJson(await body())
+  return { result, value: valueOf(result) }
+}
+
 function msOf(duration: Duration): number {
   const ms = typeof duration === 'number' ? duration : parseDuration(duration)
   if (Number.isFinite(ms) && ms >= 0) return ms
   throw new NonRetryableError(`${ms} is no span of time: give milliseconds, or words such as "5 minutes"`)
 }
-
-/** What a body returned, as it is kept: a replay must get the same, so the first attempt gets it this way too. */
-function asJson(value: unknown): string | null {
-  const text = JSON.stringify(value, (key, field: unknown) => {
-    if (isJson(field)) return field
-    throw new NonRetryableError(
-      `what it returned is no JSON${key === '' ? '' : ` at "${key}"`}: ${nameOf(field)} would come back as something else. Return plain objects, arrays, strings, finite numbers, booleans or null.`,
-    )
-  })
-  if (text === undefined) return null
-  const bytes = Buffer.byteLength(text)
-  if (bytes <= RESULT_BYTES_MAX) return json(value)
-  throw new NonRetryableError(
-    `what it returned has ${bytes} bytes; ${RESULT_BYTES_MAX} are allowed. Store it elsewhere and return where it lies.`,
-  )
-}
-
-function isJson(value: unknown): boolean {
-  if (typeof value === 'number') return Number.isFinite(value)
-  if (typeof value === 'bigint' || typeof value === 'function' || typeof value === 'symbol') return false
-  return !(value instanceof Map || value instanceof Set || value instanceof Promise)
-}
-
-const nameOf = (value: unknown) =>
-  typeof value === 'object' && value !== null
-    ? `a ${value.constructor.name}`
-    : `${String(value)} (${typeof value})`

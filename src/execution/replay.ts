@@ -14,6 +14,8 @@ export interface Replay {
   ask(name: string): Ask
   /** A turn for a result that has come. */
   takeTurn(): number
+  /** What was to have it did not come about. */
+  dropTurn(turn: number): void
   /** Until that turn is handed out. */
   handed(turn: number): Promise<void>
   /** Something may have come to rest. */
@@ -55,6 +57,7 @@ export function createReplay(rows: CheckpointRow[], { onMisfit, onRest }: Replay
   const timesAsked = new Map<string, number>()
   const askedFor = new Set<CheckpointRow>()
   const waiting = new Map<number, () => void>()
+  const dropped = new Set<number>()
   /** New, and asked for before everything that is remembered was handed out. */
   let held: { name: string; begin: () => void }[] = []
   let place = 0
@@ -70,6 +73,7 @@ export function createReplay(rows: CheckpointRow[], { onMisfit, onRest }: Replay
   function advance() {
     if (!resting || over) return
     clearTimeout(doubt)
+    while (dropped.has(handedTurn + 1)) handedTurn++
     const next = turns[place] ?? handedTurn + 1
     const hand = waiting.get(next)
     if (hand) {
@@ -126,6 +130,10 @@ export function createReplay(rows: CheckpointRow[], { onMisfit, onRest }: Replay
       }
     },
     takeTurn: () => ++lastTurn,
+    dropTurn(turn) {
+      dropped.add(turn)
+      look()
+    },
     handed: (turn) =>
       new Promise((resolve) => {
         waiting.set(turn, resolve)

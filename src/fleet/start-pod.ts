@@ -146,6 +146,8 @@ export async function startPod(options: PodOptions): Promise<Pod> {
     const notes = createNotes(work, log)
 
     const executions = {
+      podId,
+      transactions,
       checkpoints: createCheckpoints(work, podId),
       submitChild: createChildren((wishes, key, parent) => submitter.submit(wishes, key, parent)),
     }

@@ -17,6 +17,9 @@ export const PLACES = [
   'transaction.before_settle',
   'transaction.before_commit',
   'transaction.after_commit',
+  /** The body of a ctx.run with a transaction has ended; its checkpoint is written, and not committed. */
+  'run.before_write',
+  'run.before_commit',
   'submit.before',
   /** Written; under a key or a unique key in a transaction that has not committed. */
   'submit.after',

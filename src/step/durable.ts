@@ -5,17 +5,17 @@ import { NonRetryableError } from './handler.ts'
 
 /** What a handler remembers: asked for by name, done once, and handed out again to every later attempt. */
 export interface Durable {
-  /**
-   * Runs `body` until it has a result, and never again after that: later attempts get the result that is stored. What it
-   * returns has to be JSON. A name may come again, in a loop say; each time is remembered apart.
-   */
-  run<T>(name: string, body: (run: RunContext) => T | Promise<T>, options?: RunOptions): Promise<T>
   /** What `body` writes through `tx` and its checkpoint are committed together: exactly once, whatever dies. */
   run<T>(
     name: string,
     body: (run: RunContext & { tx: Sql }) => T | Promise<T>,
     options: RunOptions & { tx: true },
   ): Promise<T>
+  /**
+   * Runs `body` until it has a result, and never again after that: later attempts get the result that is stored. What it
+   * returns has to be JSON. A name may come again, in a loop say; each time is remembered apart.
+   */
+  run<T>(name: string, body: (run: RunContext) => T | Promise<T>, options?: RunOptions): Promise<T>
   /** The step goes away until then: it holds no slot and no memory, and may be woken on another pod. */
   sleep(name: string, duration: Duration): Promise<void>
   sleepUntil(name: string, when: Date | string): Promise<void>

@@ -188,6 +188,7 @@ export class Attempt implements StepContext, Author {
       stepId: this.step.step_id,
       claimId: this.step.claim_id,
       fresh: this.step.fresh === true,
+      limitMs: this.#limitMs,
       signal: this.signal,
       onStandstill: (how) => this.#standStill(how),
     }))

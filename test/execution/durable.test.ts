@@ -47,6 +47,43 @@ const pod = await startTestPod(db.url, [
     )
     return { both }
   }),
+  defineStep('pays', {}, async (_, ctx) => {
+    let tried = ''
+    const paid = await ctx.run(
+      'pay',
+      async ({ tx, attempt }) => {
+        await tx`insert into public.payments values (1)`
+        if (attempt === 1) throw new Error('not yet')
+        return attempt - 1
+      },
+      { tx: true, retry: { max: 1, base_ms: 1 } },
+    )
+    await ctx
+      .run('once', () => Promise.reject(new Error('not yet')))
+      .catch((error: Error) => {
+        tried = error.message.replace('once: ', '')
+      })
+    return { paid, again: tried }
+  }),
+  defineStep('changes', {}, async (_, ctx) => {
+    await ctx.run(count('changes') === 1 ? 'first' : 'second', () => 1)
+    await ctx.sleep('then', 150)
+  }),
+  defineStep('fails-once', { backoff: { base_ms: 1 } }, async (_, ctx) => {
+    const first = await ctx.run('first', () => count('first'))
+    const second = await ctx.run('second', () => {
+      if (count('second') === 1) throw new Error('once')
+      return ran['second']
+    })
+    return { first, second, attempt: ctx.attempt }
+  }),
+  defineStep('impatient', {}, (_, ctx) => ctx.waitForEvent('never', { timeout: 150 })),
+  defineStep('dice', {}, async (_, ctx) => {
+    const now = [String(await ctx.now()), await ctx.random(), await ctx.version('dice', 2)]
+    const before = await ctx.run('before', () => now)
+    await ctx.sleep('pause', 150)
+    return { before, after: now }
+  }),
   defineStep('child', { input: z.object({ n: z.number() }) }, ({ n }) => {
     if (n < 0) throw new Error('negative')
     return n * 2
@@ -111,4 +148,37 @@ test('a child that fails fails its parent, which says of what', async () => {
   const status = await settled(await submit(pod.url, { type: 'parent', args: { n: -1 } }))
   assert.equal(status['status'], 'failed')
   assert.match(JSON.stringify(status['error']), /failed: negative/)
+})
+
+test('what a body writes through its transaction, and its checkpoint, are there together or not at all', async () => {
+  await db.sql`create table public.payments (n int)`
+  const status = await settled(await submit(pod.url, { type: 'pays', max_retries: 0 }))
+  assert.equal(status['status'], 'completed')
+  assert.equal((await db.sql`select from public.payments`).length, 1)
+  assert.deepEqual(status['result'], { paid: 1, again: 'not yet' })
+})
+
+test('a checkpoint that the code does not ask for any more parks its execution, and says which', async () => {
+  const id = await submit(pod.url, { type: 'changes' })
+  const why = await until('it to be parked', async () => {
+    const { body } = await get(pod.url, `/why/${id}`)
+    return body['reason'] === 'needs_attention' && body
+  })
+  assert.match(String(why['sentence']), /asks for "second" where it asked for "first" before/)
+})
+
+test('a failure that the handler does not catch is tried again where it failed, and what was done is not', async () => {
+  const status = await settled(await submit(pod.url, { type: 'fails-once', retry: { base_ms: 1 } }))
+  assert.deepEqual(status['result'], { first: 1, second: 2, attempt: 2 })
+})
+
+test('an event that is not sent in time fails the execution', async () => {
+  const status = await settled(await submit(pod.url, { type: 'impatient' }))
+  assert.match(JSON.stringify(status['error']), /no event \\"never\\" came in time/)
+})
+
+test('what is remembered of the clock and of chance is the same after a sleep', async () => {
+  const status = await settled(await submit(pod.url, { type: 'dice' }))
+  const { before, after } = status['result'] as { before: unknown[]; after: unknown[] }
+  assert.deepEqual(before, after)
 })
