@@ -51,8 +51,11 @@ async function attempt(program: Program, kept: CheckpointRow[], chance: () => nu
   const got: unknown[] = []
   const end = Promise.all(
     program.map(async (names, branch) => {
-      for (const [place, name] of names.entries())
+      for (const [place, name] of names.entries()) {
+        // What a handler does between two of them takes more turns of the queue here, and fewer there.
+        for (let turn = (branch * 7 + place * 3) % 5; turn > 0; turn--) await null
         got.push([`${branch}.${place}`, await run(name, `${branch}.${place}`)])
+      }
     }),
   )
   const how = await Promise.race([end.then(() => 'ended' as const), death])
