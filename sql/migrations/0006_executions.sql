@@ -142,6 +142,7 @@ language sql volatile as $$
   with answered as (
     update fleet_q.checkpoints set arrived_at = fleet_q.clock()
     where child_id = any (answer_parents.child_ids) and kind = 'result' and turn is null and arrived_at is null
+      and exists (select from fleet_q.outcomes where outcomes.step_id = checkpoints.child_id offset 0)
     returning step_id
   )
   select fleet_q.end_waits(array(select distinct step_id from answered))

@@ -9,7 +9,7 @@ import {
   type NewCheckpoint,
   type WrittenCheckpoint,
 } from './checkpoint.sql.ts'
-import { answerWaits, findOutcomes, lockLetters } from './suspend.sql.ts'
+import { answerWaits, findOutcomes, lockLetters } from '../step/wake.sql.ts'
 
 /** What the executions of this pod remember: what many of them ask for or write shares statements. */
 export interface Checkpoints {

@@ -51,6 +51,8 @@ export interface Remembered {
 
 export interface Memory {
   readonly options: MemoryOptions
+  /** It has written what was not remembered before. */
+  readonly gotFurther: boolean
   /**
    * What is remembered, or what `make` makes of it now, when it has its turn. `passed` is for a place that the execution
    * has come by before anything was asked there.
@@ -91,6 +93,7 @@ export function createMemory(options: MemoryOptions): Memory {
   /** Bodies that run, and writes under way. */
   let busy = 0
   let over = false
+  let gotFurther = false
   const standing = new Set<Standing>()
   let looks: NodeJS.Timeout | undefined
   let replay = options.fresh ? replayOf([]) : undefined
@@ -199,6 +202,9 @@ export function createMemory(options: MemoryOptions): Memory {
 
   return {
     options,
+    get gotFurther() {
+      return gotFurther
+    },
     async once(name, kind, make, passed) {
       const { ask, its } = await enter(name, kind)
       const { remembered } = ask
@@ -247,6 +253,7 @@ export function createMemory(options: MemoryOptions): Memory {
         })
         const turn = fields.turn ?? its.takeTurn()
         const written = fields.turn ? undefined : await write(checkpoint({ ...fields, turn }))
+        gotFurther = true
         await its.handed(turn)
         const error = fields.error ? (JSON.parse(fields.error) as CheckpointRow['error']) : null
         return { value: kind === 'now' ? written?.at : value, error, childId: fields.childId ?? null, ask }

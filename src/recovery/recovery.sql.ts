@@ -76,7 +76,8 @@ export const foresee = (sql: Sql, leaderId: string) => sql<
     select claims.pod_id, held.step_id, held.attempt, step.max_retries,
       fleet_q.step_public_id(step.id, step.salt, step.created_at) as public_id,
       -- What a pod left behind when it said goodbye costs no attempt.
-      not doomed.went and (held.attempt > step.max_retries or ${crashes(sql, sql`held.step_id`)} >= 2) as terminal
+      not doomed.went and not ${gotFurther(sql, sql`held.step_id`, sql`claims.id`)}
+        and (held.attempt > step.max_retries or ${crashes(sql, sql`held.step_id`)} >= 2) as terminal
     from doomed
     cross join lateral (select * from fleet_q.claims where pod_id = doomed.id offset 0) as claims
     cross join unnest(claims.step_ids, claims.attempts) as held (step_id, attempt)
@@ -98,14 +99,25 @@ const unsettled = (sql: Sql, stepId: ReturnType<Sql>, claimId: ReturnType<Sql>) 
     select from fleet_q.attempts
     where attempts.step_id = ${stepId} and attempts.claim_id = ${claimId} offset 0)`
 
-/** How many pods died under a step since it was last redriven. */
+/** How many pods died under a step since it was last redriven, or came to a new checkpoint. */
 const crashes = (sql: Sql, stepId: ReturnType<Sql>) => sql`
   (
     select count(*) from fleet_q.attempts
     where attempts.step_id = ${stepId} and attempts.ended = 'pod_died'
       and attempts.ended_at > coalesce(
-        (select max(at) from fleet_q.redrives where redrives.step_id = ${stepId}), '-infinity')
+        greatest(
+          (select max(at) from fleet_q.redrives where redrives.step_id = ${stepId}),
+          (
+            select max(at) from fleet_q.checkpoints
+            where checkpoints.step_id = ${stepId} and turn is not null)),
+        '-infinity')
   )`
+
+/** Retries are counted from the last checkpoint: a month of sleeps sees many deploys, and they are no fault of the step. */
+const gotFurther = (sql: Sql, stepId: ReturnType<Sql>, claimId: ReturnType<Sql>) => sql`
+  exists (
+    select from fleet_q.checkpoints
+    where checkpoints.step_id = ${stepId} and checkpoints.claim_id = ${claimId} and turn is not null offset 0)`
 
 export const countCrashes = (sql: Sql, stepId: string) => sql<{ crashes: number }[]>`
   select /* recovery.crashes */ ${crashes(sql, sql`${stepId}::bigint`)}::int as crashes`
@@ -177,7 +189,8 @@ export const putBack = (sql: Sql, claims: OrphanClaim[], poisonAfter: number, sp
 >`
   with /* recovery.put_back */ orphan as materialized (
     select held.*, step.lane_id, step.max_retries, step.salt, step.created_at,
-      case when held.died then ${crashes(sql, sql`held.step_id`)} + 1 else 0 end as crashes
+      case when held.died then ${crashes(sql, sql`held.step_id`)} + 1 else 0 end as crashes,
+      ${gotFurther(sql, sql`held.step_id`, sql`held.claim_id`)} as got_further
     from (
       -- What belongs to a claim comes once for each claim, not once for each of its hundreds of steps.
       select o.step_id, o.attempt, (${claims.map((c) => c.id)}::bigint[])[o.place] as claim_id,
@@ -195,7 +208,7 @@ export const putBack = (sql: Sql, claims: OrphanClaim[], poisonAfter: number, sp
   ),
   judged as materialized (
     select orphan.*, case
-      when not died then null
+      when not died or got_further then null
       when crashes >= ${poisonAfter} then 'poison'
       when attempt > max_retries then 'dead_pod' end as reason
     from orphan
@@ -211,7 +224,7 @@ export const putBack = (sql: Sql, claims: OrphanClaim[], poisonAfter: number, sp
   to_ready as (
     insert into fleet_q.ready (lane_id, position, step_id, attempt)
     select lane_id, nextval('fleet_q.positions') - ${FRONT}::bigint, step_id,
-      case when died then attempt + 1 else attempt end
+      case when got_further then 1 when died then attempt + 1 else attempt end
     from judged where reason is null and crashes < 2
     order by claim_id, step_id
   ),

@@ -3,6 +3,7 @@ import { writeAudit } from '../access/audit.sql.ts'
 import { repeatOnConflict, type Database } from '../db/connect.ts'
 import { FleetError } from '../errors.ts'
 import { pass } from '../kernel/failpoint.ts'
+import { tellParents } from '../step/wake.sql.ts'
 import { POISON_AFTER } from '../step/step.ts'
 import {
   beginCycle,
@@ -135,6 +136,11 @@ export const recoverBatch = (database: Database, term: string, spreadMs: number)
       if (claims.length === 0) return { claims: 0, fates: [], pods: [] }
       await pass('recovery.between')
       const fates = await putBack(tx, claims, POISON_AFTER, spreadMs)
+      if (fates.some(({ fate }) => fate === 'terminal'))
+        await tellParents(
+          tx,
+          claims.flatMap((claim) => claim.step_ids),
+        )
       await pass('recovery.before_commit')
       return { claims: claims.length, fates, pods: [...new Set(claims.map((claim) => claim.pod))] }
     }),

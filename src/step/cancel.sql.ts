@@ -33,6 +33,13 @@ export const cancelSteps = (sql: Sql, stepIds: string[], reason: string) => sql<
   select cancelled.step_id, claimed.step_id is not null as claimed
   from cancelled left join claimed using (step_id)`
 
+/** Steps that were submitted by these and go with them. */
+export const findFollowers = (sql: Sql, stepIds: string[]) => sql<{ id: string }[]>`
+  select /* step.followers */ id from fleet_q.steps
+  where parent_id = any (${stepIds}::bigint[]) and not detached
+    and not exists (select from fleet_q.outcomes where outcomes.step_id = steps.id offset 0)
+  order by id`
+
 /**
  * Puts the outcome of a step aside, so that it can be tried again. Two at once meet at the outcome's row.
  * `status::text`: the planner would otherwise walk all of `outcomes_not_completed`, whose condition this is, for a few

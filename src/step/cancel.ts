@@ -3,10 +3,18 @@ import { writeAudit } from '../access/audit.sql.ts'
 import type { Database, Sql } from '../db/connect.ts'
 import { FleetError } from '../errors.ts'
 import { pass } from '../kernel/failpoint.ts'
-import { cancelSteps, putInReady, putOutcomeAside, removeFromLater, removeFromReady } from './cancel.sql.ts'
+import {
+  cancelSteps,
+  findFollowers,
+  putInReady,
+  putOutcomeAside,
+  removeFromLater,
+  removeFromReady,
+} from './cancel.sql.ts'
 import { findEndedSteps, findLiveSteps, type BulkFilter } from './queue.sql.ts'
 import { getStep, statusOf } from './read.ts'
 import type { StepStatus } from './step.ts'
+import { lockLetters, tellParents } from './wake.sql.ts'
 
 export interface Change {
   step_id: string
@@ -33,9 +41,10 @@ export async function cancelStep(
   const step = await database.run((sql) => getStep(sql, stepId))
   await pass('cancel.before')
   const cancelled = await database.begin(async (tx) => {
-    const [row] = await cancelSteps(tx, [step.id], reason)
-    if (row) await writeAudit(tx, actor, stepId, { reason, claimed: row.claimed })
-    return row
+    const [row, ...followers] = await cancelWithFollowers(tx, [step.id], reason)
+    if (row)
+      await writeAudit(tx, actor, stepId, { reason, claimed: row.claimed, followers: followers.length })
+    return row && { ...row, followers }
   })
   await pass('cancel.after')
   if (!cancelled) {
@@ -46,7 +55,7 @@ export async function cancelStep(
     )
   }
   // Also where no pod had claimed it: an exchange that began before may be taking it at this moment.
-  onCancelled([step.id])
+  onCancelled([step.id, ...cancelled.followers.map((follower) => follower.step_id)])
   return {
     step_id: stepId,
     status: 'cancelled',
@@ -55,6 +64,27 @@ export async function cancelStep(
       : `Step ${stepId} is cancelled; no pod had claimed it.`,
   }
 }
+
+/** With what it has submitted, unless that is detached; whoever waits for one of them has its answer. */
+export async function cancelWithFollowers(tx: Sql, stepIds: string[], reason: string) {
+  const cancelled = [...(await cancelSteps(tx, stepIds, reason))]
+  for (let fresh = idsOf(cancelled); fresh.length > 0;) {
+    // Whoever submits under one of them locks its letter too: it is seen here, or it sees the outcome.
+    await lockLetters(tx, fresh, [])
+    const followers = await findFollowers(tx, fresh)
+    const gone = await cancelSteps(
+      tx,
+      followers.map(({ id }) => id),
+      'what had submitted it was cancelled',
+    )
+    cancelled.push(...gone)
+    fresh = idsOf(gone)
+  }
+  if (cancelled.length > 0) await tellParents(tx, idsOf(cancelled))
+  return cancelled
+}
+
+const idsOf = (rows: readonly { step_id: string }[]) => rows.map((row) => row.step_id)
 
 /** Gives a step that ended without success all its attempts again. */
 export async function redriveStep(
@@ -153,7 +183,7 @@ export const cancelByFilter = (
     (after, limit) => database.run((sql) => findLiveSteps(sql, filter, after, limit)),
     async (ids, sample) => {
       const cancelled = await database.begin(async (tx) => {
-        const rows = await cancelSteps(tx, ids, 'cancelled with others by a filter')
+        const rows = await cancelWithFollowers(tx, ids, 'cancelled with others by a filter')
         if (rows.length > 0)
           await writeAudit(tx, actor, null, { filter: given(filter), changed: rows.length, sample })
         return rows

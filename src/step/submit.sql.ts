@@ -109,5 +109,7 @@ export const giveUniqueKey = (sql: Sql, key: string, stepId: string) => sql`
   update /* step.unique_give */ fleet_q.unique_keys set step_id = ${stepId} where key = ${key}`
 
 /** While it is held neither release nor recovery ends this claim; no row where it is gone. */
-export const shareClaim = (sql: Sql, claimId: string) => sql<{ id: string }[]>`
-  select /* step.share_claim */ id from fleet_q.claims where id = ${claimId} for key share`
+export const shareClaim = (sql: Sql, claimId: string, stepId: string) => sql<{ id: string }[]>`
+  select /* step.share_claim */ id from fleet_q.claims
+  where id = ${claimId} and not exists (select from fleet_q.outcomes where step_id = ${stepId} offset 0)
+  for key share`

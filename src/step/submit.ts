@@ -16,6 +16,7 @@ import {
   type NewStep,
 } from './submit.sql.ts'
 import { findStepIds } from './read.sql.ts'
+import { lockLetters } from './wake.sql.ts'
 
 export interface Submitted {
   stepIds: string[]
@@ -132,7 +133,9 @@ export function createSubmitter({
     laneIds: (number | undefined)[],
     parent: Parent | undefined,
   ): Promise<Submitted & { replaced: boolean }> {
-    if (parent && (await shareClaim(tx, parent.claimId)).length === 0)
+    // A cancel locks the letter as well: it sees this child, or this sees the cancel.
+    if (parent) await lockLetters(tx, [parent.id], [])
+    if (parent && (await shareClaim(tx, parent.claimId, parent.id)).length === 0)
       throw new FleetError('wrong_state', 'This attempt is over: it submits nothing any more.')
     if (key !== undefined) {
       const [mine] = await takeIdempotencyKey(tx, key, wishHash(wishes))

@@ -31,7 +31,10 @@ export function reportOf(
   ending: Ending,
   startedMs: number,
   chance: number,
+  /** It has written a checkpoint: retries are counted from there. */
+  gotFurther = false,
 ): Report {
+  const tried = gotFurther ? 1 : step.attempt
   const base: Report = {
     claimId: step.claim_id,
     stepId: step.step_id,
@@ -51,10 +54,10 @@ export function reportOf(
     error: object,
     afterMs?: number,
   ): Report => {
-    if (step.attempt > step.max_retries) return { ...base, outcome: 'failed', ended, error: json(error) }
+    if (tried > step.max_retries) return { ...base, outcome: 'failed', ended, error: json(error) }
     const backoff: Backoff = { ...DEFAULT_BACKOFF, ...definition?.backoff, ...step.retry }
-    const delayMs = afterMs ?? backoffMs(backoff, step.attempt, chance)
-    return { ...base, ended, error: json(error), delayMs, nextAttempt: step.attempt + 1 }
+    const delayMs = afterMs ?? backoffMs(backoff, tried, chance)
+    return { ...base, ended, error: json(error), delayMs, nextAttempt: tried + 1 }
   }
 
   switch (ending.kind) {
@@ -70,14 +73,14 @@ export function reportOf(
         ended: 'released',
         error: json({ class: 'Released', message: ending.why }),
         delayMs: 0,
-        nextAttempt: step.attempt,
+        nextAttempt: tried,
       }
     case 'suspended':
       return {
         ...base,
         ended: 'suspended',
         delayMs: ending.delayMs,
-        nextAttempt: step.attempt,
+        nextAttempt: tried,
         ...(ending.waits ? { waitsFor: 'answer' } : {}),
       }
     case 'misfit':
@@ -85,7 +88,7 @@ export function reportOf(
         ...base,
         ended: 'misfit',
         error: json({ class: 'Misfit', message: ending.message }),
-        nextAttempt: step.attempt,
+        nextAttempt: tried,
         waitsFor: 'attention',
       }
     case 'stuck':
@@ -127,7 +130,7 @@ export function reportOf(
       ended: 'snoozed',
       error: wish.reason ? json({ class: 'Snooze', message: wish.reason }) : null,
       delayMs,
-      nextAttempt: step.attempt,
+      nextAttempt: tried,
     }
   }
 

@@ -212,7 +212,8 @@ export class Attempt implements StepContext, Author {
   }
 
   #reportOf(ending: Ending): Report {
-    return reportOf(this.step, this.#handled.definition, ending, this.startedMs, Math.random())
+    const gotFurther = this.#execution?.memory.gotFurther
+    return reportOf(this.step, this.#handled.definition, ending, this.startedMs, Math.random(), gotFurther)
   }
 
   async #endTransaction(transaction: StepTransaction, report: Report) {

@@ -1,9 +1,9 @@
 import type { Database, Sql } from '../db/connect.ts'
 import { FleetError } from '../errors.ts'
-import { answerParents, lockLetters } from '../execution/suspend.sql.ts'
 import { pass } from '../kernel/failpoint.ts'
 import { type ClaimedStep } from '../step/claim.sql.ts'
 import { learnFate } from '../step/learn-fate.ts'
+import { tellParents } from '../step/wake.sql.ts'
 import { boundRest, settle, wasCompleted, type Report } from '../step/settle.sql.ts'
 
 /** The transaction of one handler, which commits together with the settle of its step. */
@@ -42,10 +42,7 @@ export function stepTransaction(
           settle(tx, podId, [{ ...report, mayStand: true }], []),
         ])
         if (refused.length > 0) throw new RolledBack()
-        if (step.has_parent) {
-          await lockLetters(tx, [], [step.step_id])
-          await answerParents(tx, [step.step_id])
-        }
+        if (step.has_parent) await tellParents(tx, [step.step_id])
         await pass('transaction.before_commit')
       }, limitMs)
       ended.catch(refuse)

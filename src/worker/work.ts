@@ -1,7 +1,7 @@
 import { repeatOnConflict, type Database } from '../db/connect.ts'
 import { isUnavailable, sqlState } from '../db/failure.ts'
 import type { ExecutionParts } from '../execution/open-execution.ts'
-import { answerParents, answerWaits, lockLetters } from '../execution/suspend.sql.ts'
+import { answerParents, answerWaits, lockLetters } from '../step/wake.sql.ts'
 import { pass } from '../kernel/failpoint.ts'
 import type { Log } from '../kernel/log.ts'
 import {

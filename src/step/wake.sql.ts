@@ -34,6 +34,12 @@ export const answerWaits = (sql: Sql, stepIds: string[]) => sql<{ step_id: strin
 export const answerParents = (sql: Sql, stepIds: string[]) => sql`
   select /* execution.answer_parents */ fleet_q.answer_parents(${stepIds}::bigint[])`
 
+/** Locks the letters of whoever waits for these steps, and answers those that have ended. */
+export async function tellParents(tx: Sql, stepIds: string[]): Promise<void> {
+  await lockLetters(tx, [], stepIds)
+  await answerParents(tx, stepIds)
+}
+
 /** How steps that an execution waits for have ended. */
 export const findOutcomes = (sql: Sql, stepIds: string[]) => sql<
   { step_id: string; status: string; result: unknown; error: { class?: string; message?: string } | null }[]
