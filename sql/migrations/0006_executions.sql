@@ -60,8 +60,27 @@ create table fleet_q.events (
   -- Which wait of that name has taken it; null while it lies here.
   taken_by int
 );
-create index events_step on fleet_q.events (step_id, name, id);
+create index events_lying on fleet_q.events (step_id, name, id) where taken_by is null;
+create index events_step on fleet_q.events (step_id);
 create unique index events_taken on fleet_q.events (step_id, name, taken_by) where taken_by is not null;
+
+-- Ids that clients chose for their executions.
+create table fleet_q.execution_names (
+  name text primary key check (length(name) between 1 and 200 and name not like 'step\_%'),
+  step_id bigint not null unique
+);
+
+-- The key of an execution, by the id that its client chose or by that of its step. Null where there is none.
+create function fleet_q.execution_key(execution text) returns bigint
+language sql stable as $$
+  select coalesce(
+    (select step_id from fleet_q.execution_names where name = execution_key.execution),
+    (
+      select id from fleet_q.steps
+      where id = fleet_q.step_key(execution_key.execution)
+        and fleet_q.step_public_id(id, salt, created_at) = execution_key.execution
+    ))
+$$;
 
 -- Gives waits of these executions the events that lie there for them. Whoever calls has locked their letters: an event
 -- that comes while its execution goes to sleep is seen by one of the two.
@@ -110,30 +129,41 @@ begin
   return woken;
 end $$;
 
--- For every language, inside the caller's own transaction: select fleet_q.send_event('step_...', 'approved', '{}').
--- True: the execution was waiting for it, and goes on.
-create function fleet_q.send_event(execution text, name text, payload jsonb default 'null') returns boolean
+-- Stored first, matched later. True: the execution was asleep over it, and goes on.
+create function fleet_q.send_event_to(its_key bigint, name text, payload jsonb) returns boolean
 language plpgsql volatile as $$
 declare
-  its_key bigint := fleet_q.step_key(execution);
   ended fleet_q.outcome_status;
 begin
   -- Until the end of the transaction: see match_events.
   perform from fleet_q.steps where id = its_key for no key update;
   if not found then
-    raise exception 'there is no execution "%"', execution using errcode = 'no_data_found';
+    raise exception 'there is no such execution' using errcode = 'no_data_found';
   end if;
   select status into ended from fleet_q.outcomes where step_id = its_key;
   if ended is not null then
-    raise exception 'execution "%" has ended (%): nobody would read event "%"', execution, ended, send_event.name
+    raise exception 'the execution has ended (%): nobody would read event "%"', ended, send_event_to.name
       using errcode = 'object_not_in_prerequisite_state';
   end if;
-  insert into fleet_q.events (step_id, name, payload) values (its_key, send_event.name, send_event.payload);
+  if (
+    select count(*) from (
+      select from fleet_q.events where step_id = its_key and taken_by is null limit 1000) as lying
+  ) = 1000 then
+    raise exception 'a thousand events lie at the execution, and none has been read'
+      using errcode = 'configuration_limit_exceeded';
+  end if;
+  insert into fleet_q.events (step_id, name, payload) values (its_key, send_event_to.name, send_event_to.payload);
   if exists (select from fleet_q.match_events(array[its_key])) then
     return fleet_q.end_waits(array[its_key]) > 0;
   end if;
   return false;
 end $$;
+
+-- For every language, inside the caller's own transaction: select fleet_q.send_event('order-17', 'approved', '{}').
+create function fleet_q.send_event(execution text, name text, payload jsonb default 'null') returns boolean
+language sql volatile as $$
+  select fleet_q.send_event_to(fleet_q.execution_key(execution), name, payload)
+$$;
 
 -- These steps have ended: what waited for them has its answer. Called in the transaction that ended them, after a lock on
 -- the letters of those that wait, and in a statement of its own: only a snapshot younger than the lock sees their waits.

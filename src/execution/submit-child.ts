@@ -20,7 +20,7 @@ export const createChildren =
       )
     const place = createHash('sha256').update(`${number} ${name}`).digest('base64url')
     const key = `child of ${parent.id}: ${place}`
-    const { stepIds } = await submit([parsed.data], key, { ...parent, detached })
+    const { stepIds } = await submit([parsed.data], key, { parent: { ...parent, detached } })
     const [stepId] = stepIds
     if (stepId === undefined) throw new FleetError('internal_error', 'the child was not submitted')
     return stepId

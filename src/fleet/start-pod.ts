@@ -149,7 +149,7 @@ export async function startPod(options: PodOptions): Promise<Pod> {
       podId,
       transactions,
       checkpoints: createCheckpoints(work, podId),
-      submitChild: createChildren((wishes, key, parent) => submitter.submit(wishes, key, parent)),
+      submitChild: createChildren((wishes, key, as) => submitter.submit(wishes, key, as)),
     }
     const worker = createWorker({
       database: work,

@@ -18,7 +18,7 @@ import type { StepStatus } from './step.schema.ts'
 const ATTEMPTS_SHOWN_MAX = 100
 export const POSITION_MAX = 10_000
 /** Steps that one page of a list looks at, at most. */
-const LIST_WINDOW = 10_000
+export const LIST_WINDOW = 10_000
 
 /** The step of this public id, or the error that says there is none. */
 export async function getStep(sql: Sql, stepId: string): Promise<StepRow> {

@@ -60,6 +60,7 @@ export const forgetSettled = (sql: Sql, seconds: number, after: string, limit: n
   -- A retry that was written while its step was cancelled.
   g7 as (delete from fleet_q.later where step_id = any (array(select step_id from gone))),
   g8 as (delete from fleet_q.checkpoints where step_id = any (array(select step_id from gone))),
+  g10 as (delete from fleet_q.execution_names where step_id = any (array(select step_id from gone))),
   g9 as (delete from fleet_q.events where step_id = any (array(select step_id from gone)))
   select (select max(step_id) from span) as last, (select count(*)::int from span) as looked,
     (select count(*)::int from gone) as forgotten`

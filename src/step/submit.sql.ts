@@ -113,3 +113,9 @@ export const shareClaim = (sql: Sql, claimId: string, stepId: string) => sql<{ i
   select /* step.share_claim */ id from fleet_q.claims
   where id = ${claimId} and not exists (select from fleet_q.outcomes where step_id = ${stepId} offset 0)
   for key share`
+
+/** Takes an id for an execution that is being started; no row where it is taken. */
+export const takeExecutionName = (sql: Sql, name: string, stepId: string) => sql<{ name: string }[]>`
+  insert /* execution.take_name */ into fleet_q.execution_names (name, step_id) values (${name}, ${stepId})
+  on conflict (name) do nothing
+  returning name`

@@ -12,6 +12,7 @@ import {
   insertSteps,
   nameStepsOfKey,
   shareClaim,
+  takeExecutionName,
   takeIdempotencyKey,
   type NewStep,
 } from './submit.sql.ts'
@@ -26,7 +27,14 @@ export interface Submitted {
 
 export interface Submitter {
   /** Answers when the steps are committed, never before. All of them are, or none. */
-  submit(wishes: StepWish[], idempotencyKey?: string, parent?: Parent): Promise<Submitted>
+  submit(wishes: StepWish[], idempotencyKey?: string, more?: As): Promise<Submitted>
+}
+
+/** As what a step is submitted beyond itself. */
+export interface As {
+  parent?: Parent
+  /** The id that its client chose for it. Where that is taken, it is an error: name_taken. */
+  name?: string
 }
 
 /** The execution that submits steps. Where its claim does not stand any more, it submits nothing. */
@@ -131,7 +139,7 @@ export function createSubmitter({
     wishes: StepWish[],
     key: string | undefined,
     laneIds: (number | undefined)[],
-    parent: Parent | undefined,
+    { parent, name }: As,
   ): Promise<Submitted & { replaced: boolean }> {
     // A cancel locks the letter as well: it sees this child, or this sees the cancel.
     if (parent) await lockLetters(tx, [parent.id], [])
@@ -159,6 +167,9 @@ export function createSubmitter({
       const unique = fresh[n]?.unique
       if (unique) await giveUniqueKey(tx, unique.key, keyOf(stepId))
     }
+    const [first] = stepIds
+    if (name !== undefined && first !== undefined && (await takeExecutionName(tx, name, keyOf(first))).length === 0)
+      throw new FleetError('name_taken', `There is an execution "${name}" already.`)
     if (key !== undefined) await nameStepsOfKey(tx, key, stepIds.map(keyOf))
     return { stepIds, replayed: false, replaced }
   }
@@ -166,30 +177,30 @@ export function createSubmitter({
   async function submitGuarded(
     wishes: StepWish[],
     key: string | undefined,
-    parent: Parent | undefined,
+    as: As,
   ): Promise<Submitted> {
     refuseTwins(wishes)
     const laneIds = await database.run((sql) => learnLanes(sql, wishes))
     // A replaced step and a bulk cancel may still meet crosswise.
     const { replaced, ...submitted } = await repeatOnConflict(() =>
-      database.begin((tx) => insertGuarded(tx, wishes, key, laneIds, parent)),
+      database.begin((tx) => insertGuarded(tx, wishes, key, laneIds, as)),
     )
     if (replaced) onReplaced()
     return submitted
   }
 
   return {
-    async submit(wishes, idempotencyKey, parent) {
+    async submit(wishes, idempotencyKey, as = {}) {
       try {
         const key = idempotencyKey ?? (wishes.length === 1 ? wishes[0]?.idempotency_key : undefined)
-        const guarded = parent !== undefined || key !== undefined || wishes.some((wish) => wish.unique)
+        const guarded = as.parent !== undefined || as.name !== undefined || key !== undefined || wishes.some((wish) => wish.unique)
         const [only] = wishes
         const isShared = !guarded && wishes.length === 1
         const submitted =
           isShared && only
             ? { stepIds: [await insertShared(only)], replayed: false }
             : guarded
-              ? await submitGuarded(wishes, key, parent)
+              ? await submitGuarded(wishes, key, as)
               : { stepIds: await database.run((sql) => insert(sql, wishes)), replayed: false }
         const met = pass('submit.committed')
         if (met) await met

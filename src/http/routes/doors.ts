@@ -1,6 +1,7 @@
 import type { Handlers } from '../server.ts'
 import { accessRoutes } from './access.ts'
 import type { Door } from './door.ts'
+import { executionRoutes } from './executions.ts'
 import { fleetRoutes } from './fleet.ts'
 import { healthRoutes } from './health.ts'
 import { limitRoutes } from './limits.ts'
@@ -8,8 +9,8 @@ import { recoveryRoutes } from './recovery.ts'
 import { stepRoutes } from './steps.ts'
 import { submitRoutes } from './submit.ts'
 
-/** All handlers of the fleet door; one that is missing does not compile. */
-export const fleetDoor = (door: Door): Handlers => ({
+/** All handlers of all doors; one that is missing does not compile. */
+export const openDoors = (door: Door): Handlers => ({
   ...healthRoutes(door),
   ...submitRoutes(door),
   ...stepRoutes(door),
@@ -17,4 +18,5 @@ export const fleetDoor = (door: Door): Handlers => ({
   ...limitRoutes(door),
   ...recoveryRoutes(door),
   ...accessRoutes(door),
+  ...executionRoutes(door),
 })

@@ -1,0 +1,51 @@
+import type { Sql } from '../db/connect.ts'
+import type { StepKey } from '../step/step.ts'
+
+/** What finds its step: by the id that its client chose, or by that of the step. */
+export const findExecutionKey = (sql: Sql, executionId: string) => sql<StepKey[]>`
+  select /* execution.key */ id, salt from fleet_q.steps where id = fleet_q.execution_key(${executionId})`
+
+/** What steps are called by their clients, and when each was started for the first time. */
+export const findLives = (sql: Sql, stepIds: string[]) => sql<
+  { step_id: string; name: string | null; first_start: Date | null }[]
+>`
+  select /* execution.lives */ wanted.step_id,
+    (select name from fleet_q.execution_names as named where named.step_id = wanted.step_id offset 0) as name,
+    (select min(started_at) from fleet_q.attempts where attempts.step_id = wanted.step_id offset 0) as first_start
+  from unnest(${stepIds}::bigint[]) as wanted (step_id)`
+
+export interface ShownCheckpoint {
+  name: string
+  number: number
+  kind: 'run' | 'sleep' | 'event' | 'child' | 'result' | 'now' | 'random' | 'version'
+  turn: number | null
+  failures: number
+  at: Date
+  due_at: Date | null
+  child: string | null
+  result: unknown
+  error: { class: string; message: string } | null
+}
+
+/** In the order in which the handler got them; what is open comes last. */
+export const showCheckpoints = (sql: Sql, stepId: string, limit: number) => sql<ShownCheckpoint[]>`
+  select /* execution.checkpoints */ latest.name, latest.number, latest.kind, latest.turn, latest.failures, latest.at,
+    latest.due_at, latest.result, latest.error,
+    (
+      select fleet_q.step_public_id(id, salt, created_at) from fleet_q.steps where steps.id = latest.child_id offset 0
+    ) as child
+  from (
+    select * from fleet_q.checkpoints where step_id = ${stepId}
+    order by turn desc nulls first, after_turn desc limit ${limit}
+  ) as latest
+  order by turn nulls last, after_turn, name, number`
+
+export const sendEvent = (sql: Sql, stepId: string, name: string, payload: string) => sql<
+  { delivered: boolean }[]
+>`
+  select /* execution.send_event */ fleet_q.send_event_to(${stepId}, ${name}, ${payload}::text::jsonb) as delivered`
+
+/** Executions that are under way though no pod holds them: asleep, or to be started again. */
+export const countAsleep = (sql: Sql, max: number) => sql<{ asleep: number }[]>`
+  select /* execution.count_asleep */ count(*)::float8 as asleep
+  from (select 1 from fleet_q.later where why::text in ('sleep', 'wait', 'attention') limit ${max}) as l`

@@ -1,0 +1,92 @@
+import * as execution from '../../execution/execution.schema.ts'
+import { json } from '../../kernel/contract.ts'
+import { specTable } from '../endpoint.ts'
+
+/** Where the door stands unless FLEET_Q_API_PREFIX says otherwise. */
+export const API_PREFIX = '/api/v1'
+
+/** Every operation of the executions door. */
+export const executionSpecs = specTable({
+  listExecutions: {
+    method: 'GET',
+    path: `${API_PREFIX}/executions`,
+    door: 'executions',
+    summary: 'Executions, the newest first. A header Link names the next page.',
+    role: 'viewer',
+    query: execution.ListExecutionsQuery,
+    ok: execution.ExecutionList,
+    status: 200,
+    failures: ['database_unavailable'],
+  },
+  startExecution: {
+    method: 'POST',
+    path: `${API_PREFIX}/executions`,
+    door: 'executions',
+    summary: 'Start an execution. 200 with the one that there is, where the id is known.',
+    role: 'producer',
+    body: execution.StartExecution,
+    ok: execution.Execution,
+    status: 201,
+    alsoStatus: [200],
+    failures: ['database_unavailable', 'not_running'],
+  },
+  getExecution: {
+    method: 'GET',
+    path: `${API_PREFIX}/executions/{execution_id}`,
+    door: 'executions',
+    summary: 'Where an execution stands, with its checkpoints.',
+    role: 'viewer',
+    params: execution.executionPath,
+    ok: execution.Execution,
+    status: 200,
+    failures: ['execution_not_found', 'database_unavailable'],
+  },
+  cancelExecution: {
+    method: 'POST',
+    path: `${API_PREFIX}/executions/{execution_id}/cancel`,
+    door: 'executions',
+    summary: 'Cancel an execution and what it has submitted. With Prefer: return=minimal the answer is 204.',
+    role: 'operator',
+    params: execution.executionPath,
+    ok: execution.ExecutionCancelled,
+    status: 200,
+    alsoStatus: [204],
+    failures: ['execution_not_found', 'wrong_state', 'database_unavailable'],
+  },
+  waitForExecution: {
+    method: 'GET',
+    path: `${API_PREFIX}/executions/{execution_id}/wait`,
+    door: 'executions',
+    summary: 'The execution when it has ended; 504 where that takes longer than asked for.',
+    role: 'viewer',
+    params: execution.executionPath,
+    query: execution.WaitQuery,
+    ok: execution.Execution,
+    status: 200,
+    failures: ['execution_not_found', 'timeout', 'database_unavailable'],
+  },
+  getStats: {
+    method: 'GET',
+    path: `${API_PREFIX}/stats`,
+    door: 'executions',
+    summary: 'How many executions there are of each status.',
+    role: 'viewer',
+    ok: execution.ExecutionStats,
+    status: 200,
+    failures: ['database_unavailable'],
+  },
+  sendEvent: {
+    method: 'POST',
+    path: `${API_PREFIX}/events/{execution_id}/{event_name}`,
+    door: 'executions',
+    summary: 'Send an event to an execution: any JSON. It is kept until it is waited for.',
+    role: 'producer',
+    params: execution.eventPath,
+    body: json,
+    bodyOptional: true,
+    wholeBody: 'payload',
+    ok: execution.EventAccepted,
+    status: 202,
+    failures: ['execution_not_found', 'wrong_state', 'rate_limited', 'database_unavailable'],
+  },
+})
