@@ -19,7 +19,11 @@ create index steps_parent on fleet_q.steps (parent_id) where parent_id is not nu
 -- Nothing can be remembered of it yet: it was submitted, and that is all. A pod need not look.
 alter table fleet_q.ready add fresh boolean not null default false;
 
-create type fleet_q.checkpoint_kind as enum ('run', 'sleep', 'event', 'child', 'result', 'now', 'random', 'version');
+create type fleet_q.checkpoint_kind as enum (
+  'run', 'sleep', 'event', 'child', 'result', 'now', 'random', 'version',
+  -- Something to be undone should it fail; and that it has failed, or was cancelled, and is being undone.
+  'undo', 'failure'
+);
 
 -- What a handler asked to be remembered, by name and how many times that name was asked for before. Open until it has its
 -- turn; what has one is never changed.

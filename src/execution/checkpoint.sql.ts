@@ -1,7 +1,17 @@
 import { jsonTexts } from '../db/arrays.ts'
 import type { Sql } from '../db/connect.ts'
 
-export type CheckpointKind = 'run' | 'sleep' | 'event' | 'child' | 'result' | 'now' | 'random' | 'version'
+export type CheckpointKind =
+  | 'run'
+  | 'sleep'
+  | 'event'
+  | 'child'
+  | 'result'
+  | 'now'
+  | 'random'
+  | 'version'
+  | 'undo'
+  | 'failure'
 
 export interface CheckpointError {
   class: string

@@ -1,5 +1,15 @@
 import { z } from 'zod'
-import { count, instant, json, jsonObject, nextCursor, paging, queryNumber, StepError, text } from '../kernel/contract.ts'
+import {
+  count,
+  instant,
+  json,
+  jsonObject,
+  nextCursor,
+  paging,
+  queryNumber,
+  StepError,
+  text,
+} from '../kernel/contract.ts'
 import { SubmitStep } from '../step/step.schema.ts'
 
 /** The executions door says what a step is in words of its own: an execution, its task and its payload. */
@@ -40,7 +50,11 @@ export const StartExecution = z
       ['task_name', 'taskName'],
     ] as const)
       if (body[one] !== undefined && body[other] !== undefined)
-        context.addIssue({ code: 'custom', path: [other], message: `is the same as ${one}: give one of the two` })
+        context.addIssue({
+          code: 'custom',
+          path: [other],
+          message: `is the same as ${one}: give one of the two`,
+        })
     if (body.task_name === undefined && body.taskName === undefined)
       context.addIssue({ code: 'custom', path: ['task_name'], message: 'is missing: it names the handler' })
   })
@@ -55,7 +69,7 @@ export const Checkpoint = z
   .strictObject({
     name: z.string(),
     number: count.describe('how many times that name was asked for, with this one'),
-    kind: z.enum(['run', 'sleep', 'event', 'child', 'result', 'now', 'random', 'version']),
+    kind: z.enum(['run', 'sleep', 'event', 'child', 'result', 'now', 'random', 'version', 'undo', 'failure']),
     status: z.enum(['open', 'completed', 'failed']),
     failures: count.describe('tries of a run that failed'),
     due_at: instant.nullable(),
@@ -100,7 +114,9 @@ export const ListExecutionsQuery = z.strictObject({
   taskName: SubmitStep.shape.type.optional().describe('the same as task_name'),
   tag: text(100).optional(),
   key: text(200).optional(),
-  offset: queryNumber(z.int().min(0).max(10_000)).default(0).describe('past so many; cursor is faster, at any depth'),
+  offset: queryNumber(z.int().min(0).max(10_000))
+    .default(0)
+    .describe('past so many; cursor is faster, at any depth'),
   ...paging,
 })
 
@@ -124,7 +140,9 @@ export const EventAccepted = z
   .strictObject({
     execution_id: z.string(),
     event_name: z.string(),
-    delivered: z.boolean().describe('the execution was asleep over it, and goes on; else it is kept until it is asked for'),
+    delivered: z
+      .boolean()
+      .describe('the execution was asleep over it, and goes on; else it is kept until it is asked for'),
   })
   .meta({ id: 'EventAccepted' })
 
@@ -136,7 +154,9 @@ export const ExecutionStats = z
     failed: count,
     cancelled: count,
     total: count,
-    estimated: z.boolean().describe('the numbers of those that ended are estimates: there are more than 10,000'),
+    estimated: z
+      .boolean()
+      .describe('the numbers of those that ended are estimates: there are more than 10,000'),
   })
   .meta({ id: 'ExecutionStats' })
 

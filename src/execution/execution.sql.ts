@@ -1,4 +1,5 @@
 import type { Sql } from '../db/connect.ts'
+import type { CheckpointKind } from './checkpoint.sql.ts'
 import type { StepKey } from '../step/step.ts'
 
 /** What finds its step: by the id that its client chose, or by that of the step. */
@@ -17,7 +18,7 @@ export const findLives = (sql: Sql, stepIds: string[]) => sql<
 export interface ShownCheckpoint {
   name: string
   number: number
-  kind: 'run' | 'sleep' | 'event' | 'child' | 'result' | 'now' | 'random' | 'version'
+  kind: CheckpointKind
   turn: number | null
   failures: number
   at: Date

@@ -20,6 +20,8 @@ export interface MemoryOptions {
   checkpoints: Checkpoints
   signal: AbortSignal
   onStandstill(how: Standstill): void
+  /** It has failed or was cancelled, and the code stands where it stood: what was registered is to be undone. */
+  onUndo(): void
 }
 
 /** What is done for a checkpoint that is new, or open. */
@@ -65,10 +67,16 @@ export interface Memory {
   ): Promise<Remembered>
   /** What the code of a handler that has returned left out. */
   missed(): Promise<string | undefined>
+  /** That it has failed or was cancelled, in an earlier attempt or from outside; and what was undone since. */
+  failure(): Promise<{ row: CheckpointRow; since: CheckpointRow[] } | undefined>
+  readonly isFailing: boolean
+  /** A turn behind all others. */
+  takeTurn(): number
   end(): void
 }
 
-const NAME_MAX = 200
+/** The database takes 200; some get a word behind them. */
+const NAME_MAX = 180
 export const CHECKPOINTS_MAX = 10_000
 /** Not worth going away for: to come back takes a few milliseconds. */
 const STAY_MS = 100
@@ -82,6 +90,7 @@ interface Standing {
   dueAt: number | undefined
   waits: boolean
   leave(came?: CheckpointRow): void
+  abort(): void
 }
 
 /** What one attempt remembers, and asks to be remembered. */
@@ -94,13 +103,19 @@ export function createMemory(options: MemoryOptions): Memory {
   let busy = 0
   let over = false
   let gotFurther = false
+  let isListening = false
   const standing = new Set<Standing>()
   let looks: NodeJS.Timeout | undefined
+  let failed: { row: CheckpointRow; since: CheckpointRow[] } | undefined
   let replay = options.fresh ? replayOf([]) : undefined
 
   function replayOf(rows: CheckpointRow[]): Replay {
     readAt = performance.now()
-    return createReplay(rows, {
+    const failure = rows.find(({ kind }) => kind === 'failure')
+    const failedAt = failure?.turn ?? Number.POSITIVE_INFINITY
+    if (failure) failed = { row: failure, since: rows.filter(({ turn }) => (turn ?? 0) > failedAt) }
+    const known = failure ? rows.filter(({ turn }) => turn !== null && turn < failedAt) : rows
+    return createReplay(known, {
       onRest,
       onMisfit: (next, asked) =>
         halt({
@@ -131,7 +146,9 @@ export function createMemory(options: MemoryOptions): Memory {
   }
 
   function onRest() {
-    if (over || busy > 0 || standing.size === 0) return
+    if (over || busy > 0) return
+    if (failed) return options.onUndo()
+    if (standing.size === 0) return
     const dues = [...standing].flatMap(({ dueAt }) => dueAt ?? [])
     const delayMs = dues.length === 0 ? null : Math.max(0, Math.min(...dues) - performance.now())
     if (delayMs !== null && delayMs < STAY_MS) return
@@ -165,23 +182,27 @@ export function createMemory(options: MemoryOptions): Memory {
   }
 
   function stand(ask: Ask, its: Replay, dueMs: number | null, waits: boolean) {
+    if (standing.size === 0 && !isListening) {
+      isListening = true
+      signal.addEventListener('abort', () => {
+        for (const each of standing) each.abort()
+      })
+    }
     return new Promise<CheckpointRow | undefined>((resolve, reject) => {
       const each: Standing = {
         ask,
         dueAt: dueMs === null ? undefined : performance.now() + dueMs,
         waits,
         leave: (came) => left() && resolve(came),
+        abort: () => left() && reject(signal.reason),
       }
       const left = () => {
         if (!standing.delete(each)) return false
         busy++
         clearTimeout(timer)
-        signal.removeEventListener('abort', aborted)
         return true
       }
-      const aborted = () => left() && reject(signal.reason)
       const timer = dueMs !== null && dueMs < TIMER_MS_MAX ? setTimeout(() => each.leave(), dueMs) : undefined
-      signal.addEventListener('abort', aborted)
       standing.add(each)
       if (waits) looks ??= setInterval(lookForAnswers, LOOK_EVERY_MS).unref()
       busy--
@@ -219,6 +240,8 @@ export function createMemory(options: MemoryOptions): Memory {
       }
       if (passed && !remembered && ask.isReplaying) return { ...passed, error: null, childId: null, ask }
       await ask.frontier()
+      // From here on it is undone, and nothing more is done.
+      if (failed) return never()
       busy++
       let mayStand = remembered !== undefined
       const checkpoint = (fields: Partial<NewCheckpoint>): NewCheckpoint => ({
@@ -253,7 +276,8 @@ export function createMemory(options: MemoryOptions): Memory {
         })
         const turn = fields.turn ?? its.takeTurn()
         const written = fields.turn ? undefined : await write(checkpoint({ ...fields, turn }))
-        gotFurther = true
+        // A failure is forgotten before the next attempt, where nobody caught it.
+        if (!fields.error) gotFurther = true
         await its.handed(turn)
         const error = fields.error ? (JSON.parse(fields.error) as CheckpointRow['error']) : null
         return { value: kind === 'now' ? written?.at : value, error, childId: fields.childId ?? null, ask }
@@ -265,6 +289,17 @@ export function createMemory(options: MemoryOptions): Memory {
     async missed() {
       const row = (replay ?? (await read())).missed()
       return row && `the code returned without asking for "${row.name}", which is remembered`
+    },
+    async failure() {
+      if (!replay) await read()
+      return failed
+    },
+    get isFailing() {
+      return failed !== undefined
+    },
+    takeTurn: () => {
+      if (!replay) throw new Error('nothing was asked of this memory yet')
+      return replay.takeTurn()
     },
     end,
   }

@@ -18,6 +18,7 @@ import { NonRetryableError } from '../step/handler.ts'
 import { parsePublicId } from '../step/step.ts'
 import { asJson, valueOf } from './result.ts'
 import { runInTransaction, type TransactionParts } from './run-in-transaction.ts'
+import { failureOf, undoAll, type Undo, type Undone } from './undo.ts'
 import { createMemory, type Doing, type Done, type Memory, type MemoryOptions } from './memory.ts'
 
 /** What all executions of a pod share. */
@@ -40,6 +41,11 @@ export interface Execution {
   readonly memory: Memory
   /** Of a failure that no further attempt can change: what it failed of is remembered, and more follows from it. */
   isFinal(error: unknown): Promise<boolean>
+  /** Something is to be undone should it fail. */
+  readonly hasUndos: boolean
+  /** That it has failed for good: its next attempt undoes. */
+  fail(error: string | null): Promise<void>
+  undo(): Promise<Undone | undefined>
 }
 
 /** What a handler asks of its memory, in the words of ctx. */
@@ -49,6 +55,7 @@ export function openExecution(parts: ExecutionParts, options: AttemptOptions): E
   const memory = createMemory({ ...options, checkpoints })
   /** Which checkpoint a failure came from. */
   const failedAt = new WeakMap<Error, { name: string; number: number }>()
+  const undos: Undo[] = []
 
   async function run<T>(
     name: string,
@@ -165,6 +172,10 @@ export function openExecution(parts: ExecutionParts, options: AttemptOptions): E
     sleepUntil: (name, when) => sleepFor(name, { dueAt: new Date(when).toISOString() }),
     waitForEvent,
     submit,
+    async onFailure(name, undo, undoOptions = {}) {
+      const { ask } = await memory.once(name, 'undo', async () => ({}))
+      undos.push({ name, number: ask.number, undo, options: undoOptions })
+    },
     async now() {
       const { value } = await memory.once('$now', 'now', async () => ({}))
       return value instanceof Date ? value : new Date(String(value))
@@ -182,6 +193,13 @@ export function openExecution(parts: ExecutionParts, options: AttemptOptions): E
   return {
     ctx,
     memory,
+    get hasUndos() {
+      return undos.length > 0
+    },
+    async fail(error) {
+      await checkpoints.write(failureOf(options, memory.takeTurn(), error, true))
+    },
+    undo: () => undoAll(memory, undos),
     async isFinal(error) {
       const place = error instanceof Error ? failedAt.get(error) : undefined
       return place !== undefined && !(await checkpoints.forgetFailure(stepId, place.name, place.number))

@@ -29,7 +29,10 @@ export async function keyOfExecution(sql: Sql, executionId: string): Promise<Ste
 async function getExecutionStep(sql: Sql, executionId: string): Promise<StepRow> {
   const [step] = await findStep(sql, await keyOfExecution(sql, executionId))
   if (step) return step
-  throw new FleetError('execution_not_found', `execution '${executionId.slice(0, 100)}' has just been forgotten`)
+  throw new FleetError(
+    'execution_not_found',
+    `execution '${executionId.slice(0, 100)}' has just been forgotten`,
+  )
 }
 
 export const describeExecution = (database: Database, executionId: string): Promise<Execution> =>
@@ -86,7 +89,10 @@ export async function pageOfExecutions(
   })
 }
 
-function toExecution(step: StepRow, life: { name: string | null; first_start: Date | null } | undefined): Execution {
+function toExecution(
+  step: StepRow,
+  life: { name: string | null; first_start: Date | null } | undefined,
+): Execution {
   const startedAt = life?.first_start ?? step.outcome_started_at ?? step.taken_at
   const attempt = step.outcome_attempt ?? step.claim_attempt ?? step.later_attempt ?? 1
   const changedAt = step.settled_at ?? step.taken_at ?? life?.first_start ?? step.created_at
@@ -120,7 +126,8 @@ function statusOfExecution(step: StepRow, isStarted: boolean): Execution['status
   return isStarted || step.claim_id !== null ? 'running' : 'scheduled'
 }
 
-const waitOf = ({ name, kind, child }: ShownCheckpoint) => (kind === 'result' && child !== null ? child : name)
+const waitOf = ({ name, kind, child }: ShownCheckpoint) =>
+  kind === 'result' && child !== null ? child : name
 
 function toCheckpoint(row: ShownCheckpoint): Execution['steps'][number] {
   return {

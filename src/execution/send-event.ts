@@ -23,9 +23,12 @@ export async function offerEvent(
     return row?.delivered ?? false
   } catch (error) {
     const state = sqlState(error)
-    const code = state !== undefined && state in MEANINGS ? MEANINGS[state as keyof typeof MEANINGS] : undefined
-    if (code && error instanceof Error)
-      throw new FleetError(code, `Event "${name}" was not kept for '${executionId}': ${error.message}.`, {
+    const code =
+      state !== undefined && state in MEANINGS ? MEANINGS[state as keyof typeof MEANINGS] : undefined
+    // Postgres has the sentence; the door's database has put words of its own before it.
+    const said = error instanceof FleetError ? error.cause : error
+    if (code && said instanceof Error)
+      throw new FleetError(code, `Event "${name}" was not kept for '${executionId}': ${said.message}.`, {
         cause: error,
       })
     throw error

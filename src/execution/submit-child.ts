@@ -13,7 +13,7 @@ import type { ExecutionParts } from './open-execution.ts'
 export const createChildren =
   (submit: Submitter['submit']): ExecutionParts['submitChild'] =>
   async (parent, { name, number }, { detached = false, ...wish }: ChildWish) => {
-    const parsed = SubmitStep.safeParse(wish)
+    const parsed = SubmitStep.safeParse({ args: {}, ...wish })
     if (!parsed.success)
       throw new NonRetryableError(
         `ctx.submit("${name}"): ${parsed.error.issues.map(({ path, message }) => `${path.map(String).join('.')} ${message}`).join('; ')}`,

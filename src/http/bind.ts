@@ -93,7 +93,8 @@ function nextPage(
   { path, query }: Arrival,
 ): string | undefined {
   if (!spec.query) return undefined
-  const told = typeof body === 'object' && body !== null && 'next_cursor' in body ? body.next_cursor : nextCursor
+  const told =
+    typeof body === 'object' && body !== null && 'next_cursor' in body ? body.next_cursor : nextCursor
   if (typeof told !== 'string') return undefined
   const searchParams = new URLSearchParams(query)
   searchParams.set('cursor', told)

@@ -160,7 +160,13 @@ const placedAt =
   (prefix: string) =>
   (route: Route): Route =>
     route.spec.path.startsWith(`${API_PREFIX}/`)
-      ? { ...route, spec: { ...route.spec, path: `${prefix}${route.spec.path.slice(API_PREFIX.length)}` as `/${string}` } }
+      ? {
+          ...route,
+          spec: {
+            ...route.spec,
+            path: `${prefix}${route.spec.path.slice(API_PREFIX.length)}` as `/${string}`,
+          },
+        }
       : route
 
 /** Types say so already; this is for tables that were made in another way. */

@@ -109,7 +109,7 @@ const crashes = (sql: Sql, stepId: ReturnType<Sql>) => sql`
           (select max(at) from fleet_q.redrives where redrives.step_id = ${stepId}),
           (
             select max(at) from fleet_q.checkpoints
-            where checkpoints.step_id = ${stepId} and turn is not null)),
+            where checkpoints.step_id = ${stepId} and turn is not null and error is null)),
         '-infinity')
   )`
 
@@ -117,7 +117,8 @@ const crashes = (sql: Sql, stepId: ReturnType<Sql>) => sql`
 const gotFurther = (sql: Sql, stepId: ReturnType<Sql>, claimId: ReturnType<Sql>) => sql`
   exists (
     select from fleet_q.checkpoints
-    where checkpoints.step_id = ${stepId} and checkpoints.claim_id = ${claimId} and turn is not null offset 0)`
+    where checkpoints.step_id = ${stepId} and checkpoints.claim_id = ${claimId} and turn is not null
+      and error is null offset 0)`
 
 export const countCrashes = (sql: Sql, stepId: string) => sql<{ crashes: number }[]>`
   select /* recovery.crashes */ ${crashes(sql, sql`${stepId}::bigint`)}::int as crashes`
@@ -206,12 +207,36 @@ export const putBack = (sql: Sql, claims: OrphanClaim[], poisonAfter: number, sp
     cross join lateral (select * from fleet_q.steps where id = held.step_id offset 0) as step
     where ${unsettled(sql, sql`held.step_id`, sql`held.claim_id`)}
   ),
-  judged as materialized (
+  condemned as materialized (
     select orphan.*, case
       when not died or got_further then null
       when crashes >= ${poisonAfter} then 'poison'
-      when attempt > max_retries then 'dead_pod' end as reason
+      when attempt > max_retries then 'dead_pod' end as given_up
     from orphan
+  ),
+  sentence as materialized (
+    select step_id, jsonb_build_object(
+      'class', case given_up when 'poison' then 'Poison' else 'PodDied' end,
+      'message', case given_up
+        when 'poison' then format('%s pods died while they held this step, the last was %s', crashes, pod)
+        else format('%s died while it held this step, and no retry was left', pod) end) as error
+    from condemned where given_up is not null
+  ),
+  undoing as (
+    -- It has something to undo, and has not begun to: another pod does that, and ends it.
+    insert into fleet_q.checkpoints (step_id, name, number, kind, after_turn, claim_id, error)
+    select step_id, '$failure', 1, 'failure', 0, 0, error from sentence
+    where exists (
+      select from fleet_q.checkpoints
+      where checkpoints.step_id = sentence.step_id and kind = 'undo' and turn is not null offset 0)
+    order by step_id
+    on conflict (step_id, name, number) do nothing
+    returning step_id
+  ),
+  judged as materialized (
+    select condemned.*, undoing.step_id is not null as undoes,
+      case when undoing.step_id is null then given_up end as reason
+    from condemned left join undoing using (step_id)
   ),
   tried as (
     insert into fleet_q.attempts (step_id, claim_id, attempt, pod_id, ended, started_at, ended_at, error)
@@ -224,26 +249,22 @@ export const putBack = (sql: Sql, claims: OrphanClaim[], poisonAfter: number, sp
   to_ready as (
     insert into fleet_q.ready (lane_id, position, step_id, attempt)
     select lane_id, nextval('fleet_q.positions') - ${FRONT}::bigint, step_id,
-      case when got_further then 1 when died then attempt + 1 else attempt end
-    from judged where reason is null and crashes < 2
+      case when got_further or undoes then 1 when died then attempt + 1 else attempt end
+    from judged where reason is null and (crashes < 2 or undoes)
     order by claim_id, step_id
   ),
   to_later as (
     insert into fleet_q.later (step_id, lane_id, due_at, attempt, why)
     select step_id, lane_id, fleet_q.clock() + make_interval(secs => random() * ${spreadMs}::float8 / 1000),
       attempt + 1, 'spread'
-    from judged where reason is null and crashes >= 2
+    from judged where reason is null and crashes >= 2 and not undoes
     order by step_id
     on conflict do nothing
   ),
   ended as (
     insert into fleet_q.outcomes (step_id, status, attempt, claim_id, pod_id, started_at, error)
-    select step_id, 'failed', attempt, claim_id, pod_id, taken_at, jsonb_build_object(
-      'class', case reason when 'poison' then 'Poison' else 'PodDied' end,
-      'message', case reason
-        when 'poison' then format('%s pods died while they held this step, the last was %s', crashes, pod)
-        else format('%s died while it held this step, and no retry was left', pod) end)
-    from judged where reason is not null
+    select step_id, 'failed', attempt, claim_id, pod_id, taken_at, sentence.error
+    from judged join sentence using (step_id) where reason is not null
     order by step_id
     on conflict (step_id) do nothing
     returning step_id

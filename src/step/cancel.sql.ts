@@ -33,6 +33,33 @@ export const cancelSteps = (sql: Sql, stepIds: string[], reason: string) => sql<
   select cancelled.step_id, claimed.step_id is not null as claimed
   from cancelled left join claimed using (step_id)`
 
+/**
+ * Of these steps those that have something to undo: they are told that they are cancelled, and go on, to undo it. They get
+ * their outcome from the pod that has done so.
+ */
+export const askToUndo = (sql: Sql, stepIds: string[], reason: string) => sql<{ step_id: string }[]>`
+  with /* step.ask_to_undo */ undoing as materialized (
+    select distinct step_id from fleet_q.checkpoints
+    where step_id = any (${stepIds}::bigint[]) and kind = 'undo' and turn is not null
+      and not exists (select from fleet_q.outcomes where outcomes.step_id = checkpoints.step_id offset 0)
+  ),
+  told as (
+    insert into fleet_q.checkpoints (step_id, name, number, kind, after_turn, claim_id, error)
+    select step_id, '$failure', 1, 'failure', 0, 0,
+      jsonb_build_object('class', 'Cancelled', 'message', ${reason}::text)
+    from undoing order by step_id
+    on conflict (step_id, name, number) do nothing
+  ),
+  off_the_tray as (
+    delete from fleet_q.later where step_id = any (array(select step_id from undoing))
+    returning step_id, lane_id
+  ),
+  to_ready as (
+    insert into fleet_q.ready (lane_id, step_id, attempt)
+    select lane_id, step_id, 1 from off_the_tray order by step_id
+  )
+  select step_id from undoing`
+
 /** Steps that were submitted by these and go with them. */
 export const findFollowers = (sql: Sql, stepIds: string[]) => sql<{ id: string }[]>`
   select /* step.followers */ id from fleet_q.steps
@@ -99,6 +126,21 @@ const stillHeld = (sql: Sql) => sql`
   not exists (
     select from fleet_q.attempts
     where attempts.step_id = held.step_id and attempts.claim_id = claims.id offset 0)`
+
+/**
+ * What executions remember of their failure, before they are tried again: they begin at what failed. One that has undone
+ * what it did begins anew.
+ */
+export const forgetFailures = (sql: Sql, stepIds: string[]) => sql`
+  delete /* step.forget_failures */ from fleet_q.checkpoints as failure
+  where step_id = any (${stepIds}::bigint[])
+    and (
+      exists (
+        select from fleet_q.checkpoints as undone
+        where undone.step_id = failure.step_id and undone.name = '$failure' and undone.number = 1 offset 0)
+      or error is not null and not exists (
+        select from fleet_q.checkpoints as later
+        where later.step_id = failure.step_id and later.after_turn >= failure.turn offset 0))`
 
 /** Takes steps out of `ready`, where a cancelled one may still lie: within their lanes, there is no index by step. */
 export const removeFromReady = (sql: Sql, laneIds: number[], stepIds: string[]) => sql`

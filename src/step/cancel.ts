@@ -4,8 +4,10 @@ import type { Database, Sql } from '../db/connect.ts'
 import { FleetError } from '../errors.ts'
 import { pass } from '../kernel/failpoint.ts'
 import {
+  askToUndo,
   cancelSteps,
   findFollowers,
+  forgetFailures,
   putInReady,
   putOutcomeAside,
   removeFromLater,
@@ -59,20 +61,22 @@ export async function cancelStep(
   return {
     step_id: stepId,
     status: 'cancelled',
-    message: cancelled.claimed
-      ? `Step ${stepId} is cancelled; ${step.pod ?? 'the pod that holds it'} is told to abort its handler.`
-      : `Step ${stepId} is cancelled; no pod had claimed it.`,
+    message: cancelled.undoing
+      ? `Step ${stepId} is cancelled: what it has done is being undone, and that ends it.`
+      : cancelled.claimed
+        ? `Step ${stepId} is cancelled; ${step.pod ?? 'the pod that holds it'} is told to abort its handler.`
+        : `Step ${stepId} is cancelled; no pod had claimed it.`,
   }
 }
 
 /** With what it has submitted, unless that is detached; whoever waits for one of them has its answer. */
-export async function cancelWithFollowers(tx: Sql, stepIds: string[], reason: string) {
-  const cancelled = [...(await cancelSteps(tx, stepIds, reason))]
+export async function cancelWithFollowers(tx: Sql, stepIds: string[], reason: string): Promise<Cancelled[]> {
+  const cancelled = await cancelSome(tx, stepIds, reason)
   for (let fresh = idsOf(cancelled); fresh.length > 0;) {
     // Whoever submits under one of them locks its letter too: it is seen here, or it sees the outcome.
     await lockLetters(tx, fresh, [])
     const followers = await findFollowers(tx, fresh)
-    const gone = await cancelSteps(
+    const gone = await cancelSome(
       tx,
       followers.map(({ id }) => id),
       'what had submitted it was cancelled',
@@ -82,6 +86,23 @@ export async function cancelWithFollowers(tx: Sql, stepIds: string[], reason: st
   }
   if (cancelled.length > 0) await tellParents(tx, idsOf(cancelled))
   return cancelled
+}
+
+interface Cancelled {
+  step_id: string
+  claimed: boolean
+  /** It has its outcome when that is done. */
+  undoing: boolean
+}
+
+async function cancelSome(tx: Sql, stepIds: string[], reason: string): Promise<Cancelled[]> {
+  const undoing = new Set(idsOf(await askToUndo(tx, stepIds, reason)))
+  const others = stepIds.filter((id) => !undoing.has(id))
+  const cancelled = others.length > 0 ? await cancelSteps(tx, others, reason) : []
+  return [
+    ...cancelled.map((row) => ({ ...row, undoing: false })),
+    ...[...undoing].map((step_id) => ({ step_id, claimed: false, undoing: true })),
+  ]
 }
 
 const idsOf = (rows: readonly { step_id: string }[]) => rows.map((row) => row.step_id)
@@ -135,6 +156,10 @@ export async function redrive(
       await removeFromReady(tx, [...new Set(lying.map((step) => step.lane_id))], keys)
       await removeFromLater(tx, keys)
     }
+    await forgetFailures(
+      tx,
+      aside.map((step) => step.step_id),
+    )
     await putInReady(tx, aside)
     await note(tx, aside.length)
     await pass('redrive.before_commit')

@@ -227,5 +227,9 @@ export const findStrayClaims = (
 export const findSettledElsewhere = (sql: Sql, stepIds: string[]) => sql<
   { step_id: string; status: string }[]
 >`
-  select /* step.settled_elsewhere */ step_id, status from fleet_q.outcomes
-  where step_id = any (${stepIds}::bigint[])`
+  select /* step.settled_elsewhere */ step_id, status::text from fleet_q.outcomes
+  where step_id = any (${stepIds}::bigint[])
+  union all
+  -- To be undone, and its handler does not know yet.
+  select step_id, 'cancelled' from fleet_q.checkpoints
+  where step_id = any (${stepIds}::bigint[]) and name = '$failure' and number = 1 and turn is null`

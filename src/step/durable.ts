@@ -28,6 +28,11 @@ export interface Durable {
   waitForEvent(name: string, options: WaitOptions): Promise<unknown>
   /** Submits another step, once. It is cancelled with this one, unless it is detached. */
   submit(name: string, wish: ChildWish): Promise<Child>
+  /**
+   * Should this execution fail for good or be cancelled, `undo` runs: what was registered last is undone first, each until
+   * it has succeeded or has used up its tries.
+   */
+  onFailure(name: string, undo: (run: RunContext) => unknown, options?: RunOptions): Promise<void>
   /** The database's clock, remembered. */
   now(): Promise<Date>
   /** 0 to 1, remembered. */
@@ -118,6 +123,7 @@ export function withoutMemory(why: string): Durable {
     sleepUntil: refuse,
     waitForEvent: refuse,
     submit: refuse,
+    onFailure: refuse,
     now: refuse,
     random: refuse,
     version: refuse,

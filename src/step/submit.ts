@@ -168,17 +168,17 @@ export function createSubmitter({
       if (unique) await giveUniqueKey(tx, unique.key, keyOf(stepId))
     }
     const [first] = stepIds
-    if (name !== undefined && first !== undefined && (await takeExecutionName(tx, name, keyOf(first))).length === 0)
+    if (
+      name !== undefined &&
+      first !== undefined &&
+      (await takeExecutionName(tx, name, keyOf(first))).length === 0
+    )
       throw new FleetError('name_taken', `There is an execution "${name}" already.`)
     if (key !== undefined) await nameStepsOfKey(tx, key, stepIds.map(keyOf))
     return { stepIds, replayed: false, replaced }
   }
 
-  async function submitGuarded(
-    wishes: StepWish[],
-    key: string | undefined,
-    as: As,
-  ): Promise<Submitted> {
+  async function submitGuarded(wishes: StepWish[], key: string | undefined, as: As): Promise<Submitted> {
     refuseTwins(wishes)
     const laneIds = await database.run((sql) => learnLanes(sql, wishes))
     // A replaced step and a bulk cancel may still meet crosswise.
@@ -193,7 +193,11 @@ export function createSubmitter({
     async submit(wishes, idempotencyKey, as = {}) {
       try {
         const key = idempotencyKey ?? (wishes.length === 1 ? wishes[0]?.idempotency_key : undefined)
-        const guarded = as.parent !== undefined || as.name !== undefined || key !== undefined || wishes.some((wish) => wish.unique)
+        const guarded =
+          as.parent !== undefined ||
+          as.name !== undefined ||
+          key !== undefined ||
+          wishes.some((wish) => wish.unique)
         const [only] = wishes
         const isShared = !guarded && wishes.length === 1
         const submitted =

@@ -1,4 +1,5 @@
 import { backoffMs, DEFAULT_BACKOFF, type Backoff } from '../kernel/backoff.ts'
+import type { Undone } from '../execution/undo.ts'
 import type { ClaimedStep } from '../step/claim.sql.ts'
 import type { Report } from '../step/settle.sql.ts'
 import { describeError, isNonRetryable, json } from '../step/describe.ts'
@@ -18,6 +19,8 @@ export type Ending =
   /** It sleeps, or waits for something. Null: no time wakes it. */
   | { kind: 'suspended'; delayMs: number | null; waits: boolean }
   | { kind: 'misfit'; message: string }
+  /** It had failed or was cancelled, and what it had done is undone, as far as that could be done. */
+  | { kind: 'undone'; undone: Undone }
   /** Failed of what is remembered, and further attempts would meet the same. */
   | { kind: 'stuck'; error: unknown }
 
@@ -91,6 +94,8 @@ export function reportOf(
         nextAttempt: tried,
         waitsFor: 'attention',
       }
+    case 'undone':
+      return undone(ending.undone)
     case 'stuck':
       return { ...base, outcome: 'failed', ended: 'failed', error: json(describeError(ending.error)) }
     case 'timeout':
@@ -109,6 +114,14 @@ export function reportOf(
     case 'returned':
       if (isWish(ending.value)) return grant(ending.value)
       return complete(ending.value)
+  }
+
+  function undone({ error, left }: Undone): Report {
+    const rest = left.map(({ name, message }) => `; "${name}" could not be undone: ${message}`).join('')
+    const described = json({ ...error, message: `${error.message}${rest}` })
+    return error.class === 'Cancelled'
+      ? { ...base, outcome: 'cancelled', error: described }
+      : { ...base, outcome: 'failed', ended: 'failed', error: described }
   }
 
   function grant(wish: Wish): Report {

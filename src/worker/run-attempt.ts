@@ -157,15 +157,15 @@ export class Attempt implements StepContext, Author {
     this.over = true
     if (this.#ended) return this.#deps.onOver(this)
     const remembers = this.#execution !== undefined || !this.step.fresh
-    const isLookedAt =
-      ending.kind === 'returned' || (ending.kind === 'threw' && this.#execution !== undefined)
-    if (remembers && isLookedAt && !this.#stop) void this.#lookBack(ending)
+    const isOwn = ending.kind === 'returned' || ending.kind === 'threw'
+    if (remembers && isOwn && !this.#stop) void this.#lookBack(ending)
     else this.#end(ending)
   }
 
   /** What it remembers has a say in how it ends. */
   async #lookBack(ending: Ending) {
     try {
+      if (await this.#remembered.memory.failure()) return await this.#undo()
       if (ending.kind === 'threw' && (await this.#remembered.isFinal(ending.error)))
         return this.#end({ kind: 'stuck', error: ending.error })
       const missed = ending.kind === 'returned' ? await this.#remembered.memory.missed() : undefined
@@ -175,12 +175,15 @@ export class Attempt implements StepContext, Author {
     }
   }
 
+  async #undo() {
+    const undone = await this.#remembered.undo()
+    this.#end(undone ? { kind: 'undone', undone } : SUPERSEDED)
+  }
+
   /** The handler stands still, and nobody waits for it any more. */
   #standStill(how: Standstill) {
     this.over = true
-    if (how.kind === 'superseded')
-      this.#end({ kind: 'released', why: 'another attempt had written what it remembers' })
-    else this.#end(how)
+    this.#end(how.kind === 'superseded' ? SUPERSEDED : how)
   }
 
   get #remembered(): Execution {
@@ -191,6 +194,10 @@ export class Attempt implements StepContext, Author {
       limitMs: this.#limitMs,
       signal: this.signal,
       onStandstill: (how) => this.#standStill(how),
+      onUndo: () => {
+        this.over = true
+        if (!this.#ended) void this.#undo().catch((error: unknown) => this.#end({ kind: 'threw', error }))
+      },
     }))
   }
 
@@ -208,7 +215,20 @@ export class Attempt implements StepContext, Author {
     // A handler that stopped because it was told to did not fail.
     const report = this.#reportOf(this.#stop && ending.kind === 'threw' ? this.#endingOf(this.#stop) : ending)
     if (this.#transaction) void this.#endTransaction(this.#transaction, report)
-    else this.#deps.handIn(this, report)
+    else this.#handIn(report)
+  }
+
+  /** One that fails for good and has something to undo does that in its next attempt, from a replay: all ways alike. */
+  #handIn(report: Report) {
+    const execution = this.#execution
+    if (report.outcome !== 'failed' || !execution?.hasUndos || execution.memory.isFailing)
+      return this.#deps.handIn(this, report)
+    const ended = report.ended === 'poison' ? 'pod_died' : report.ended
+    const again = { ...report, outcome: null, ended, delayMs: 0, nextAttempt: 1 }
+    execution.fail(report.error).then(
+      () => this.#deps.handIn(this, again),
+      () => this.#deps.handIn(this, report),
+    )
   }
 
   #reportOf(ending: Ending): Report {
@@ -219,7 +239,7 @@ export class Attempt implements StepContext, Author {
   async #endTransaction(transaction: StepTransaction, report: Report) {
     if (report.outcome !== 'completed') {
       await transaction.rollback()
-      return this.#deps.handIn(this, report)
+      return this.#handIn(report)
     }
     try {
       // Refused: what the handler wrote is undone; handing in the report again is refused again, and counted.
@@ -322,6 +342,10 @@ export class Attempt implements StepContext, Author {
     return this.#remembered.ctx.submit
   }
 
+  get onFailure(): Durable['onFailure'] {
+    return this.#remembered.ctx.onFailure
+  }
+
   get now(): Durable['now'] {
     return this.#remembered.ctx.now
   }
@@ -337,6 +361,8 @@ export class Attempt implements StepContext, Author {
 
 const isThenable = (value: unknown): value is PromiseLike<unknown> =>
   typeof value === 'object' && value !== null && 'then' in value && typeof value.then === 'function'
+
+const SUPERSEDED: Ending = { kind: 'released', why: 'another attempt had written what it remembers' }
 
 class BadArguments extends NonRetryableError {
   constructor(issues: { path: PropertyKey[]; message: string }[]) {

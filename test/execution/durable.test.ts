@@ -3,7 +3,7 @@ import { test } from 'node:test'
 import { z } from 'zod'
 import { defineStep } from '../../src/step/handler.ts'
 import { testDatabase } from '../support/database.ts'
-import { get, submit } from '../support/http.ts'
+import { get, post, submit } from '../support/http.ts'
 import { startTestPod } from '../support/pods.ts'
 import { until } from '../support/until.ts'
 
@@ -12,6 +12,7 @@ const db = await testDatabase()
 const ran: Record<string, number> = {}
 const count = (name: string) => (ran[name] = (ran[name] ?? 0) + 1)
 
+const undone: string[] = []
 const pod = await startTestPod(db.url, [
   defineStep('charge', {}, async (_, ctx) => {
     const charge = await ctx.run('charge', () => ({ id: count('charge') }))
@@ -84,6 +85,25 @@ const pod = await startTestPod(db.url, [
     await ctx.sleep('pause', 150)
     return { before, after: now }
   }),
+  defineStep(
+    'books',
+    { input: z.object({ waits: z.boolean().optional() }), backoff: { base_ms: 1 } },
+    async (args, ctx) => {
+      for (const what of ['flight', 'hotel', 'car']) {
+        await ctx.run(what, () => undone.push(`book ${what}`))
+        await ctx.onFailure(
+          `cancel ${what}`,
+          ({ attempt }) => {
+            if (what === 'hotel' && attempt === 1) throw new Error('busy')
+            undone.push(`cancel ${what}`)
+          },
+          { retry: { max: 2, base_ms: 1 } },
+        )
+      }
+      if (args.waits) await ctx.waitForEvent('go')
+      await ctx.run('pay', () => Promise.reject(new Error('no money')))
+    },
+  ),
   defineStep('child', { input: z.object({ n: z.number() }) }, ({ n }) => {
     if (n < 0) throw new Error('negative')
     return n * 2
@@ -181,4 +201,27 @@ test('what is remembered of the clock and of chance is the same after a sleep', 
   const status = await settled(await submit(pod.url, { type: 'dice' }))
   const { before, after } = status['result'] as { before: unknown[]; after: unknown[] }
   assert.deepEqual(before, after)
+})
+
+const BOOKED = ['book flight', 'book hotel', 'book car']
+const UNDONE = ['cancel car', 'cancel hotel', 'cancel flight']
+
+test('an execution that fails for good undoes what it registered, the last first, and fails with its reason', async () => {
+  undone.length = 0
+  const status = await settled(await submit(pod.url, { type: 'books', max_retries: 1 }))
+  assert.equal(status['status'], 'failed')
+  assert.match(JSON.stringify(status['error']), /pay: no money/)
+  assert.deepEqual(undone, [...BOOKED, ...UNDONE])
+})
+
+test('a cancelled one undoes it too, and is cancelled then', async () => {
+  undone.length = 0
+  const id = await submit(pod.url, { type: 'books', args: { waits: true } })
+  await until('it to wait', async () => (await get(pod.url, `/status/${id}`)).body['tray'] === 'held')
+  const { body } = await post(pod.url, `/steps/${id}/cancel`, { reason: 'changed my mind' })
+  assert.match(String(body['message']), /is being undone/)
+  const status = await settled(id)
+  assert.equal(status['status'], 'cancelled')
+  assert.match(JSON.stringify(status['error']), /changed my mind/)
+  assert.deepEqual(undone, [...BOOKED, ...UNDONE])
 })

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
+import { z } from 'zod'
 import { createClient, FleetQError } from '../../src/client.ts'
 import { defineStep } from '../../src/step/handler.ts'
 import { testDatabase } from '../support/database.ts'
@@ -10,8 +11,8 @@ import { until } from '../support/until.ts'
 let openGate = () => {}
 const gate = new Promise<void>((resolve) => (openGate = resolve))
 const steps = [
-  defineStep('order', {}, async (args, ctx) => {
-    const charge = await ctx.run('charge', () => ({ paid: args['amount'] }))
+  defineStep('order', { input: z.object({ amount: z.number().optional() }) }, async (args, ctx) => {
+    const charge = await ctx.run('charge', () => ({ paid: args.amount }))
     const approval = await ctx.waitForEvent('approved', { timeout: '1 hour' })
     return { charge, approval }
   }),
@@ -37,7 +38,10 @@ const show = async (id: string) => (await get(pod.url, `${AT}/executions/${id}`)
 const waiting = (id: string, name: string) =>
   until(`${id} to wait for ${name}`, async () => {
     const { waiting_for } = await client.getExecution({ execution_id: id })
-    return (await client.why({ step_id: String((await show(id))['step_id']) })).reason === 'waiting' && waiting_for.includes(name)
+    return (
+      (await client.why({ step_id: String((await show(id))['step_id']) })).reason === 'waiting' &&
+      waiting_for.includes(name)
+    )
   })
 
 describe('the executions door', () => {
@@ -48,7 +52,9 @@ describe('the executions door', () => {
     const again = await start({ executionId: 'order-1', taskName: 'quick' })
     assert.equal(again.status, 200)
     assert.equal(again.body['task_name'], 'order')
-    const both = await Promise.all(Array.from({ length: 5 }, () => start({ execution_id: 'one', task_name: 'quick' })))
+    const both = await Promise.all(
+      Array.from({ length: 5 }, () => start({ execution_id: 'one', task_name: 'quick' })),
+    )
     assert.deepEqual(both.map(({ status }) => status).toSorted(), [200, 200, 200, 200, 201])
     assert.equal(new Set(both.map(({ body }) => body['step_id'])).size, 1)
     const unnamed = await start({ task_name: 'quick' })
@@ -79,7 +85,10 @@ describe('the executions door', () => {
     assert.equal(slow.body['error'], "execution 'order-3' did not complete within 0.2s")
     const ended = get(pod.url, `${AT}/executions/order-3/wait?timeoutSecs=30`)
     const sent = await post(pod.url, `${AT}/events/order-3/approved`, { by: 'ada' })
-    assert.deepEqual([sent.status, sent.body], [202, { execution_id: 'order-3', event_name: 'approved', delivered: true }])
+    assert.deepEqual(
+      [sent.status, sent.body],
+      [202, { execution_id: 'order-3', event_name: 'approved', delivered: true }],
+    )
     const { status, body } = await ended
     assert.equal(status, 200)
     assert.deepEqual(body['result'], { charge: { paid: 7 }, approval: { by: 'ada' } })
@@ -117,7 +126,10 @@ describe('the executions door', () => {
 
   test('a cancel reaches what sleeps and what it has submitted, but for what is detached', async () => {
     await start({ execution_id: 'family', task_name: 'family' })
-    await until('both to be submitted', async () => (await client.getExecution({ execution_id: 'family' })).steps.length >= 3)
+    await until(
+      'both to be submitted',
+      async () => (await client.getExecution({ execution_id: 'family' })).steps.length >= 3,
+    )
     const { steps: checkpoints } = await client.getExecution({ execution_id: 'family' })
     const told = checkpoints.find(({ name }) => name === 'told')?.result as { child: string; alone: string }
     const cancelled = await call(pod.url, 'POST', `${AT}/executions/family/cancel`)
@@ -126,7 +138,9 @@ describe('the executions door', () => {
     assert.equal((await client.getStatus({ step_id: told.child })).status, 'cancelled')
     assert.equal((await client.getStatus({ step_id: told.alone })).status, 'claimed')
     await start({ execution_id: 'minimal', task_name: 'gated' })
-    const minimal = await call(pod.url, 'POST', `${AT}/executions/minimal/cancel`, undefined, { prefer: 'return=minimal' })
+    const minimal = await call(pod.url, 'POST', `${AT}/executions/minimal/cancel`, undefined, {
+      prefer: 'return=minimal',
+    })
     assert.deepEqual([minimal.status, minimal.body], [204, {}])
     assert.equal((await call(pod.url, 'POST', `${AT}/executions/minimal/cancel`)).status, 409)
     openGate()
@@ -139,15 +153,22 @@ describe('the executions door', () => {
       (await client.listExecutions({ status: 'failed' })).map(({ execution_id }) => execution_id),
       ['broken'],
     )
-    assert.ok((await client.listExecutions({ status: 'running' })).some(({ execution_id }) => execution_id === 'order-2'))
+    assert.ok(
+      (await client.listExecutions({ status: 'running' })).some(
+        ({ execution_id }) => execution_id === 'order-2',
+      ),
+    )
     const all = await client.listExecutions({ limit: 1000 })
     const paged: unknown[] = []
-    for (let path: string | undefined = `${AT}/executions?limit=3`; path; ) {
+    for (let path: string | undefined = `${AT}/executions?limit=3`; path;) {
       const { headers, body } = await get(pod.url, path)
       paged.push(...Object.values(body).map((each) => (each as { step_id: string }).step_id))
       path = /<([^>]+)>; rel="next"/.exec(headers.get('link') ?? '')?.[1]
     }
-    assert.deepEqual(paged, all.map(({ step_id }) => step_id))
+    assert.deepEqual(
+      paged,
+      all.map(({ step_id }) => step_id),
+    )
     assert.equal((await client.listExecutions({ limit: 2, offset: 2 }))[0]?.step_id, all[2]?.step_id)
   })
 

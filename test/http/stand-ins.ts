@@ -48,6 +48,43 @@ const tokenRow = {
   revoked_at: null,
 }
 
+const execution = {
+  execution_id: 'order-17',
+  step_id: STEP,
+  task_name: 'order',
+  task_id: null,
+  status: 'running' as const,
+  outcome: 'queued' as const,
+  payload: { amount: 17 },
+  result: null,
+  error: null,
+  attention: null,
+  waiting_for: ['approved'],
+  worker_id: null,
+  retry_number: 0,
+  is_retry: false,
+  created_at: AT,
+  scheduled_at: null,
+  started_at: AT,
+  completed_at: null,
+  duration_ms: null,
+  updated_at: AT,
+  steps: [
+    {
+      name: 'charge',
+      number: 1,
+      kind: 'run' as const,
+      status: 'completed' as const,
+      failures: 0,
+      due_at: null,
+      completed_at: AT,
+      child_id: null,
+      result: { paid: 17 },
+      error: null,
+    },
+  ],
+}
+
 export const standIns: Handlers = {
   getHealth: async () => ({
     body: {
@@ -260,5 +297,19 @@ export const standIns: Handlers = {
       ],
       next_cursor: null,
     },
+  }),
+
+  listExecutions: async () => ({ body: [execution] }),
+  startExecution: async () => ({ body: execution }),
+  getExecution: async () => ({ body: execution }),
+  cancelExecution: async () => ({
+    body: { execution_id: 'order-17', status: 'cancelled', cancelled_at: AT },
+  }),
+  waitForExecution: async () => ({ body: execution }),
+  getStats: async () => ({
+    body: { scheduled: 1, running: 2, completed: 3, failed: 0, cancelled: 0, total: 6, estimated: false },
+  }),
+  sendEvent: async () => ({
+    body: { execution_id: 'order-17', event_name: 'approved', delivered: true },
   }),
 }
