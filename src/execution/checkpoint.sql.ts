@@ -63,6 +63,20 @@ export interface NewCheckpoint {
   mayStand: boolean
 }
 
+type Place = Pick<NewCheckpoint, 'claimId' | 'stepId' | 'name' | 'number' | 'kind' | 'after' | 'mayStand'>
+
+/** What is not said of it is not so. */
+export const newCheckpoint = (fields: Place & Partial<NewCheckpoint>): NewCheckpoint => ({
+  turn: null,
+  delayMs: null,
+  dueAt: null,
+  failures: 0,
+  childId: null,
+  result: null,
+  error: null,
+  ...fields,
+})
+
 export interface WrittenCheckpoint {
   step_id: string
   name: string

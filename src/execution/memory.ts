@@ -1,6 +1,13 @@
 import { NonRetryableError } from '../step/handler.ts'
-import type { CheckpointKind, CheckpointRow, NewCheckpoint, WrittenCheckpoint } from './checkpoint.sql.ts'
+import {
+  newCheckpoint,
+  type CheckpointKind,
+  type CheckpointRow,
+  type NewCheckpoint,
+  type WrittenCheckpoint,
+} from './checkpoint.sql.ts'
 import type { Checkpoints } from './checkpoints.ts'
+import { createStanding } from './standing.ts'
 import { createReplay, type Ask, type Replay } from './replay.ts'
 
 /** How an attempt ends by itself, its handler standing still. */
@@ -80,19 +87,6 @@ const NAME_MAX = 180
 export const CHECKPOINTS_MAX = 10_000
 /** Not worth going away for: to come back takes a few milliseconds. */
 const STAY_MS = 100
-/** The longest that a timer of Node lasts. */
-const TIMER_MS_MAX = 2 ** 31 - 1
-/** How often an execution of which a part runs looks whether what another part waits for has come. */
-const LOOK_EVERY_MS = 1000
-
-interface Standing {
-  ask: Ask
-  dueAt: number | undefined
-  waits: boolean
-  leave(came?: CheckpointRow): void
-  abort(): void
-}
-
 /** What one attempt remembers, and asks to be remembered. */
 export function createMemory(options: MemoryOptions): Memory {
   const { stepId, claimId, checkpoints, signal } = options
@@ -103,9 +97,7 @@ export function createMemory(options: MemoryOptions): Memory {
   let busy = 0
   let over = false
   let gotFurther = false
-  let isListening = false
-  const standing = new Set<Standing>()
-  let looks: NodeJS.Timeout | undefined
+  const standing = createStanding({ signal, answers: () => checkpoints.answer(stepId) })
   let failed: { row: CheckpointRow; since: CheckpointRow[] } | undefined
   let replay = options.fresh ? replayOf([]) : undefined
 
@@ -118,7 +110,7 @@ export function createMemory(options: MemoryOptions): Memory {
     return createReplay(known, {
       onRest,
       onMisfit: (next, asked) =>
-        halt({
+        void halt({
           kind: 'misfit',
           message: `the code asks for "${asked}" where it asked for "${next.name}" before`,
         }),
@@ -141,18 +133,15 @@ export function createMemory(options: MemoryOptions): Memory {
   function end() {
     over = true
     replay?.end()
-    clearInterval(looks)
-    standing.clear()
+    standing.end()
   }
 
   function onRest() {
     if (over || busy > 0) return
     if (failed) return options.onUndo()
-    if (standing.size === 0) return
-    const dues = [...standing].flatMap(({ dueAt }) => dueAt ?? [])
-    const delayMs = dues.length === 0 ? null : Math.max(0, Math.min(...dues) - performance.now())
-    if (delayMs !== null && delayMs < STAY_MS) return
-    void halt({ kind: 'suspended', delayMs, waits: [...standing].some(({ waits }) => waits) })
+    const delayMs = standing.dueInMs
+    if (delayMs === undefined || (delayMs !== null && delayMs < STAY_MS)) return
+    void halt({ kind: 'suspended', delayMs, waits: standing.waits })
   }
 
   /** Everything that is asked for comes by here, in the order of asking. */
@@ -181,43 +170,14 @@ export function createMemory(options: MemoryOptions): Memory {
     return written ?? halt({ kind: 'superseded' })
   }
 
-  function stand(ask: Ask, its: Replay, dueMs: number | null, waits: boolean) {
-    if (standing.size === 0 && !isListening) {
-      isListening = true
-      signal.addEventListener('abort', () => {
-        for (const each of standing) each.abort()
-      })
-    }
-    return new Promise<CheckpointRow | undefined>((resolve, reject) => {
-      const each: Standing = {
-        ask,
-        dueAt: dueMs === null ? undefined : performance.now() + dueMs,
-        waits,
-        leave: (came) => left() && resolve(came),
-        abort: () => left() && reject(signal.reason),
-      }
-      const left = () => {
-        if (!standing.delete(each)) return false
-        busy++
-        clearTimeout(timer)
-        return true
-      }
-      const timer = dueMs !== null && dueMs < TIMER_MS_MAX ? setTimeout(() => each.leave(), dueMs) : undefined
-      standing.add(each)
-      if (waits) looks ??= setInterval(lookForAnswers, LOOK_EVERY_MS).unref()
-      busy--
-      its.look()
-    })
-  }
-
-  async function lookForAnswers() {
-    if (over || ![...standing].some(({ waits }) => waits)) return
-    const rows = await checkpoints.answer(stepId).catch(() => [])
-    for (const each of standing) {
-      const came = rows.find(
-        (row) => row.arrived && row.name === each.ask.name && row.number === each.ask.number,
-      )
-      if (came && !over) each.leave(came)
+  /** The execution is not at work meanwhile. */
+  async function stand(ask: Ask, its: Replay, dueMs: number | null, waits: boolean) {
+    busy--
+    its.look()
+    try {
+      return await standing.until(ask, dueMs, waits)
+    } finally {
+      busy++
     }
   }
 
@@ -244,23 +204,17 @@ export function createMemory(options: MemoryOptions): Memory {
       if (failed) return never()
       busy++
       let mayStand = remembered !== undefined
-      const checkpoint = (fields: Partial<NewCheckpoint>): NewCheckpoint => ({
-        claimId,
-        stepId,
-        name,
-        number: ask.number,
-        kind,
-        turn: null,
-        after: ask.after,
-        delayMs: null,
-        dueAt: null,
-        failures: 0,
-        childId: null,
-        result: null,
-        error: null,
-        mayStand,
-        ...fields,
-      })
+      const checkpoint = (fields: Partial<NewCheckpoint>) =>
+        newCheckpoint({
+          claimId,
+          stepId,
+          name,
+          number: ask.number,
+          kind,
+          after: ask.after,
+          mayStand,
+          ...fields,
+        })
       try {
         const { value, ...fields } = await make({
           ask,
@@ -297,10 +251,7 @@ export function createMemory(options: MemoryOptions): Memory {
     get isFailing() {
       return failed !== undefined
     },
-    takeTurn: () => {
-      if (!replay) throw new Error('nothing was asked of this memory yet')
-      return replay.takeTurn()
-    },
+    takeTurn: () => (replay ??= replayOf([])).takeTurn(),
     end,
   }
 }

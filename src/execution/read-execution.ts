@@ -2,7 +2,7 @@ import type { Database, Sql } from '../db/connect.ts'
 import { FleetError } from '../errors.ts'
 import { decodeCursor, encodeCursor } from '../kernel/cursor.ts'
 import { findAttempts, findStep, listSteps, type ListFilter, type StepRow } from '../step/read.sql.ts'
-import { LIST_WINDOW, statusOf } from '../step/read.ts'
+import { errorOf, LIST_WINDOW, statusOf } from '../step/read.ts'
 import type { StepKey } from '../step/step.ts'
 import type { Execution } from './execution.schema.ts'
 import { findExecutionKey, findLives, showCheckpoints, type ShownCheckpoint } from './execution.sql.ts'
@@ -46,8 +46,8 @@ export const describeExecution = (database: Database, executionId: string): Prom
     const error = step.outcome === null ? attempt?.error : step.error
     return {
       ...toExecution(step, life),
-      error: error ? { ...error, message: String(error['message'] ?? '') } : null,
-      attention: step.later_why === 'attention' ? String(error?.['message'] ?? '') : null,
+      error: errorOf(error),
+      attention: step.later_why === 'attention' ? (errorOf(error)?.message ?? '') : null,
       waiting_for: step.outcome === null ? checkpoints.filter(({ turn }) => turn === null).map(waitOf) : [],
       steps: checkpoints.map(toCheckpoint),
     }

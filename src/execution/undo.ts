@@ -1,7 +1,7 @@
 import { backoffMs, DEFAULT_BACKOFF } from '../kernel/backoff.ts'
 import { describeError, isNonRetryable, json } from '../step/describe.ts'
 import type { RunContext, RunOptions } from '../step/durable.ts'
-import type { CheckpointError, NewCheckpoint } from './checkpoint.sql.ts'
+import { newCheckpoint, type CheckpointError, type NewCheckpoint } from './checkpoint.sql.ts'
 import type { Memory } from './memory.ts'
 
 /** What is to be done should the execution fail. */
@@ -29,22 +29,18 @@ export const failureOf = (
   turn: number,
   error: string | null,
   mayStand: boolean,
-): NewCheckpoint => ({
-  claimId,
-  stepId,
-  name: FAILURE,
-  number: 1,
-  kind: 'failure',
-  turn,
-  after: turn - 1,
-  delayMs: null,
-  dueAt: null,
-  failures: 0,
-  childId: null,
-  result: null,
-  error,
-  mayStand,
-})
+): NewCheckpoint =>
+  newCheckpoint({
+    claimId,
+    stepId,
+    name: FAILURE,
+    number: 1,
+    kind: 'failure',
+    turn,
+    after: turn - 1,
+    error,
+    mayStand,
+  })
 
 /** The last first, each remembered: a pod that dies meanwhile leaves the rest to the next. */
 export async function undoAll(memory: Memory, undos: readonly Undo[]): Promise<Undone | undefined> {

@@ -5,7 +5,7 @@ import { NonRetryableError } from './handler.ts'
 
 /** What a handler remembers: asked for by name, done once, and handed out again to every later attempt. */
 export interface Durable {
-  /** What `body` writes through `tx` and its checkpoint are committed together: exactly once, whatever dies. */
+  /** What the body writes through tx, and its checkpoint, are committed together: exactly once, whatever dies. */
   run<T>(
     name: string,
     body: (run: RunContext & { tx: Sql }) => T | Promise<T>,

@@ -1,6 +1,6 @@
 import type { Database, Sql } from '../db/connect.ts'
 import { isUnavailable } from '../db/failure.ts'
-import { lockClaim } from './settle.sql.ts'
+import { lockClaim } from './transact.sql.ts'
 
 const ASK_MS = 10_000
 const ASK_AGAIN_MS = 250

@@ -1,6 +1,16 @@
 import { jsonTexts } from '../db/arrays.ts'
 import type { Sql } from '../db/connect.ts'
 
+export type AttemptEnd =
+  | 'failed'
+  | 'timeout'
+  | 'pod_died'
+  | 'retried'
+  | 'snoozed'
+  | 'released'
+  | 'suspended'
+  | 'misfit'
+
 /** How an attempt ended, as the pod that ran it reports it. Arrays of equal length go to the database. */
 export interface Report {
   claimId: string
@@ -9,17 +19,7 @@ export interface Report {
   /** Set for the last attempt. */
   outcome: 'completed' | 'failed' | 'cancelled' | 'skipped' | null
   /** Set for an attempt that is followed by another, and for the last one of a step that is given up. */
-  ended:
-    | 'failed'
-    | 'timeout'
-    | 'pod_died'
-    | 'poison'
-    | 'retried'
-    | 'snoozed'
-    | 'released'
-    | 'suspended'
-    | 'misfit'
-    | null
+  ended: AttemptEnd | 'poison' | null
   result: string | null
   error: string | null
   /** On the monotonic clock of this process. It is told when it is sent: an outage in between is no part of the run. */
@@ -128,7 +128,7 @@ const deciding = (sql: Sql, podId: string, reports: Report[]) => sql`
     select step_id, outcome::fleet_q.outcome_status, attempt, claim_id, ${podId},
       fleet_q.clock() - ran_us * interval '1 microsecond', fleet_q.clock(), result::jsonb, error::jsonb
     from valid where outcome is not null
-      -- Redriven since: a report that is sent twice, its answer lost, must not end the step for a second time.
+      -- Redriven since: a report that is sent twice must not end the step for a second time.
       and not exists (
         select from fleet_q.attempts
         where attempts.step_id = valid.step_id and attempts.claim_id = valid.claim_id offset 0)
@@ -233,19 +233,3 @@ export const settle = (sql: Sql, podId: string, reports: Report[], endedClaims: 
 >`
   with /* step.settle */ ${settling(sql, podId, reports, endedClaims)}
   select kind, claim_id, step_id from refused`
-
-/**
- * From its settle on a transaction holds its claim, and recovery cannot take that from a pod that was frozen before the
- * commit: the rest that users' transactions may take, a minute, would keep the other steps of the claim for so long.
- */
-export const boundRest = (sql: Sql) => sql`
-  /* step.bound_rest */ set local idle_in_transaction_session_timeout = '10s'`
-
-/** Waits for a settle in flight under this claim: it holds the row FOR KEY SHARE. */
-export const lockClaim = (sql: Sql, claimId: string) => sql`
-  select /* step.lock_claim */ id from fleet_q.claims where id = ${claimId} for update`
-
-/** By its handler: recovery gives an outcome under the same claim too, when it gives a step up. */
-export const wasCompleted = (sql: Sql, claimId: string, stepId: string) => sql<{ step_id: string }[]>`
-  select /* step.was_completed */ step_id from fleet_q.outcomes
-  where step_id = ${stepId} and claim_id = ${claimId} and status = 'completed'`

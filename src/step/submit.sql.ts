@@ -108,12 +108,6 @@ export const takeUniqueKey = (sql: Sql, key: string) => sql<{ step_id: string; l
 export const giveUniqueKey = (sql: Sql, key: string, stepId: string) => sql`
   update /* step.unique_give */ fleet_q.unique_keys set step_id = ${stepId} where key = ${key}`
 
-/** While it is held neither release nor recovery ends this claim; no row where it is gone. */
-export const shareClaim = (sql: Sql, claimId: string, stepId: string) => sql<{ id: string }[]>`
-  select /* step.share_claim */ id from fleet_q.claims
-  where id = ${claimId} and not exists (select from fleet_q.outcomes where step_id = ${stepId} offset 0)
-  for key share`
-
 /** Takes an id for an execution that is being started; no row where it is taken. */
 export const takeExecutionName = (sql: Sql, name: string, stepId: string) => sql<{ name: string }[]>`
   insert /* execution.take_name */ into fleet_q.execution_names (name, step_id) values (${name}, ${stepId})

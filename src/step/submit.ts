@@ -4,18 +4,19 @@ import { FleetError } from '../errors.ts'
 import { batcher } from '../kernel/batch.ts'
 import { pass } from '../kernel/failpoint.ts'
 import { refuseTwins, resolveUnique, uniqueKeysInOrder } from './resolve-unique.ts'
-import { newSalt, parsePublicId, publicId, wishHash, type StepWish } from './step.ts'
+import { parsePublicId, publicId, wishHash, type StepWish } from './step.ts'
 import {
   findIdempotencyKey,
   findLanes,
   giveUniqueKey,
   insertSteps,
   nameStepsOfKey,
-  shareClaim,
   takeExecutionName,
   takeIdempotencyKey,
   type NewStep,
 } from './submit.sql.ts'
+import { shareClaim } from './transact.sql.ts'
+import { toNewStep, type As } from './new-step.ts'
 import { findStepIds } from './read.sql.ts'
 import { lockLetters } from './wake.sql.ts'
 
@@ -28,20 +29,6 @@ export interface Submitted {
 export interface Submitter {
   /** Answers when the steps are committed, never before. All of them are, or none. */
   submit(wishes: StepWish[], idempotencyKey?: string, more?: As): Promise<Submitted>
-}
-
-/** As what a step is submitted beyond itself. */
-export interface As {
-  parent?: Parent
-  /** The id that its client chose for it. Where that is taken, it is an error: name_taken. */
-  name?: string
-}
-
-/** The execution that submits steps. Where its claim does not stand any more, it submits nothing. */
-export interface Parent {
-  id: string
-  claimId: string
-  detached: boolean
 }
 
 export interface SubmitterOptions {
@@ -218,25 +205,6 @@ export function createSubmitter({
         throw inOurWords(error)
       }
     },
-  }
-}
-
-function toNewStep(wish: StepWish, laneId: number | undefined, parent?: Parent): NewStep {
-  if (laneId === undefined) throw new FleetError('internal_error', `the lane of ${wish.type} was not learned`)
-  return {
-    laneId,
-    salt: newSalt(),
-    maxRetries: wish.max_retries,
-    timeoutMs: wish.timeout_seconds === undefined ? null : Math.round(wish.timeout_seconds * 1000),
-    runAt: wish.run_at ?? null,
-    delayMs: wish.delay_seconds === undefined ? null : wish.delay_seconds * 1000,
-    expiresAt: wish.expires_at ?? null,
-    args: JSON.stringify(wish.args),
-    metadata: wish.metadata === undefined ? null : JSON.stringify(wish.metadata),
-    retry: wish.retry === undefined ? null : JSON.stringify(wish.retry),
-    tags: wish.tags === undefined ? null : JSON.stringify(wish.tags),
-    parentId: parent?.id ?? null,
-    detached: parent?.detached ?? false,
   }
 }
 

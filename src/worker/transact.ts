@@ -4,7 +4,8 @@ import { pass } from '../kernel/failpoint.ts'
 import { type ClaimedStep } from '../step/claim.sql.ts'
 import { learnFate } from '../step/learn-fate.ts'
 import { tellParents } from '../step/wake.sql.ts'
-import { boundRest, settle, wasCompleted, type Report } from '../step/settle.sql.ts'
+import { settle, type Report } from '../step/settle.sql.ts'
+import { boundRest, wasCompleted } from '../step/transact.sql.ts'
 
 /** The transaction of one handler, which commits together with the settle of its step. */
 export interface StepTransaction {

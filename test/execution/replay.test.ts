@@ -53,7 +53,7 @@ async function attempt(program: Program, kept: CheckpointRow[], chance: () => nu
     program.map(async (names, branch) => {
       for (const [place, name] of names.entries()) {
         // What a handler does between two of them takes more turns of the queue here, and fewer there.
-        for (let turn = (branch * 7 + place * 3) % 5; turn > 0; turn--) await null
+        for (let turn = (branch * 7 + place * 3) % 5; turn > 0; turn--) await Promise.resolve()
         got.push([`${branch}.${place}`, await run(name, `${branch}.${place}`)])
       }
     }),

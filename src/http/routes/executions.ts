@@ -51,10 +51,10 @@ export const executionRoutes = (door: Door): Pick<Handlers, Mine> => {
         door.say('cancel')
       })
       const minimal = /\breturn=minimal\b/.test(caller.header('prefer') ?? '')
-      const { completed_at } = await describeExecution(database, execution_id)
+      const { completed_at, updated_at } = await describeExecution(database, execution_id)
       return {
         ...(minimal ? { status: 204 as const } : {}),
-        body: { execution_id, status: 'cancelled', cancelled_at: completed_at ?? new Date().toISOString() },
+        body: { execution_id, status: 'cancelled', cancelled_at: completed_at ?? updated_at },
       }
     },
 
