@@ -4,7 +4,7 @@
 
 create type fleet_q.attempt_end as enum ('failed', 'timeout', 'pod_died', 'retried', 'snoozed', 'released', 'suspended', 'misfit');
 
-create type fleet_q.checkpoint_kind as enum ('run', 'sleep', 'event', 'child', 'result', 'now', 'random', 'version');
+create type fleet_q.checkpoint_kind as enum ('run', 'sleep', 'event', 'child', 'result', 'now', 'random', 'version', 'undo', 'failure');
 
 create type fleet_q.dead_letter_reason as enum ('dead_pod', 'timeout', 'poison', 'exhausted');
 
@@ -112,8 +112,17 @@ create table fleet_q.events (
   primary key (id),
   check (length(name) >= 1 and length(name) <= 200)
 );
-create index events_step on fleet_q.events (step_id, name, id);
+create index events_lying on fleet_q.events (step_id, name, id) where taken_by is null;
+create index events_step on fleet_q.events (step_id);
 create unique index events_taken on fleet_q.events (step_id, name, taken_by) where taken_by is not null;
+
+create table fleet_q.execution_names (
+  name text not null,
+  step_id bigint not null,
+  primary key (name),
+  unique (step_id),
+  check (length(name) >= 1 and length(name) <= 200 and name !~~ 'step\_%')
+);
 
 create table fleet_q.grants (
   role regrole not null,
@@ -440,6 +449,8 @@ create function fleet_q.clock() returns timestamptz language sql stable;
 
 create function fleet_q.end_waits(step_ids bigint[]) returns integer language plpgsql volatile;
 
+create function fleet_q.execution_key(execution text) returns bigint language sql stable;
+
 create function fleet_q.forget_audit(older_than interval, at_most integer) returns integer language plpgsql volatile;
 
 create function fleet_q.grant_app(role regrole) returns void language sql volatile;
@@ -454,7 +465,9 @@ create function fleet_q.match_events(step_ids bigint[]) returns setof bigint lan
 
 create function fleet_q.new_salt() returns bigint language sql volatile;
 
-create function fleet_q.send_event(execution text, name text, payload jsonb default 'null') returns boolean language plpgsql volatile;
+create function fleet_q.send_event(execution text, name text, payload jsonb default 'null') returns boolean language sql volatile;
+
+create function fleet_q.send_event_to(its_key bigint, name text, payload jsonb) returns boolean language plpgsql volatile;
 
 create function fleet_q.step_key(step_id text) returns bigint language sql immutable strict;
 
