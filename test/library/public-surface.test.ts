@@ -15,8 +15,11 @@ const SURFACE = {
     module: library,
     file: 'src/index.ts',
     values: [
+      'ChildFailed',
+      'EventTimeout',
       'FleetError',
       'NonRetryableError',
+      'RunFailed',
       'cancel',
       'createPod',
       'defineStep',
@@ -25,14 +28,20 @@ const SURFACE = {
       'snooze',
     ],
     types: [
+      'Child',
+      'ChildWish',
+      'Duration',
       'ErrorCode',
       'Issue',
       'Pod',
       'PodSettings',
+      'RunContext',
+      'RunOptions',
       'StepContext',
       'StepDefinition',
       'StepLog',
       'StepOptions',
+      'WaitOptions',
     ],
   },
   'fleet-q/client': {
@@ -44,7 +53,7 @@ const SURFACE = {
   'fleet-q/testing': {
     module: testing,
     file: 'src/testing.ts',
-    values: ['runStep', 'startTestFleet'],
+    values: ['runStep', 'startTestFleet', 'stepContext'],
     types: ['RunOptions', 'TestFleet'],
   },
 }
