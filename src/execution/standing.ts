@@ -29,6 +29,7 @@ interface Stand {
   waits: boolean
   leave(came?: CheckpointRow): void
   abort(): void
+  timer: NodeJS.Timeout | undefined
 }
 
 export function createStanding({ signal, answers }: StandingOptions): Standing {
@@ -62,16 +63,15 @@ export function createStanding({ signal, answers }: StandingOptions): Standing {
       signal.addEventListener('abort', abortAll)
       if (waits) looks ??= setInterval(() => void look(), LOOK_EVERY_MS).unref()
       return new Promise((resolve, reject) => {
-        const timer =
-          dueMs !== null && dueMs < TIMER_MS_MAX ? setTimeout(() => each.leave(), dueMs) : undefined
         const left = () => {
-          clearTimeout(timer)
+          clearTimeout(each.timer)
           return all.delete(each)
         }
         const each: Stand = {
           ask,
           dueAt: dueMs === null ? undefined : performance.now() + dueMs,
           waits,
+          timer: dueMs !== null && dueMs < TIMER_MS_MAX ? setTimeout(() => each.leave(), dueMs) : undefined,
           leave(came) {
             if (left()) resolve(came)
           },
@@ -85,6 +85,7 @@ export function createStanding({ signal, answers }: StandingOptions): Standing {
     end() {
       clearInterval(looks)
       signal.removeEventListener('abort', abortAll)
+      for (const { timer } of all) clearTimeout(timer)
       all.clear()
     },
   }

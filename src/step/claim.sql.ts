@@ -21,7 +21,7 @@ export interface ClaimedStep {
   tags: string[] | null
   /** True or null. */
   expired: boolean | null
-  /** True or null: nothing can be remembered of it. */
+  /** True or null: nothing is remembered of it. */
   fresh: boolean | null
   /** True or null: another execution has submitted it. */
   has_parent: boolean | null
@@ -137,7 +137,11 @@ export const takenSteps = (sql: Sql) => sql`
     live.salt, live.created_at::text as created_at, lanes.type, lanes.priority, live.args, live.metadata,
     live.max_retries, live.timeout_ms, live.retry, live.tags,
     case when live.expires_at <= fleet_q.clock() then true end as expired,
-    case when live.fresh then true end as fresh, case when live.parent_id is not null then true end as has_parent
+    -- Looked for only where there may be some: what was just submitted has none.
+    case
+      when live.fresh then true
+      when not exists (select from fleet_q.checkpoints where checkpoints.step_id = live.step_id offset 0) then true
+    end as fresh, case when live.parent_id is not null then true end as has_parent
   from claim
   cross join live
   cross join lateral (select type, priority from fleet_q.lanes where id = live.lane_id offset 0) as lanes

@@ -99,6 +99,6 @@ test('data_processing and email_notification take what the examples send and rep
 async function run(type: string, args: unknown = {}, known: Partial<StepContext> = {}): Promise<unknown> {
   const found = demoSteps.find(({ definition }) => definition.type === type)
   assert.ok(found)
-  const ctx = stepContext(type, known)
+  const ctx = stepContext(type, { idempotencyKey: 'key-of-step', ...known })
   return await found.definition.run(found.definition.input?.parse(args), ctx)
 }

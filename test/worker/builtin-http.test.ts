@@ -273,7 +273,7 @@ function parse(args: unknown) {
 /** Runs the step as the runner would: the arguments pass `input` first. */
 async function run(args: unknown, known: Partial<StepContext> = {}): Promise<unknown> {
   const step = httpStep({ allowHosts: LOOPBACK, resolve: toLoopback })
-  const ctx = stepContext('http', { log: silent, ...known })
+  const ctx = stepContext('http', { idempotencyKey: 'key-of-step', log: silent, ...known })
   return await step.run(step.input?.parse(args), ctx)
 }
 

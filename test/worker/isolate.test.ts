@@ -1,4 +1,3 @@
-import { stepContext } from '../../src/testing.ts'
 import assert from 'node:assert/strict'
 import { EventEmitter, once } from 'node:events'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
@@ -7,6 +6,7 @@ import { join } from 'node:path'
 import { test, type TestContext } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import type { Worker } from 'node:worker_threads'
+import { stepContext } from '../../src/testing.ts'
 import { NonRetryableError, Wish } from '../../src/step/handler.ts'
 import type { ThreadMessage } from '../../src/worker/isolate.thread.ts'
 import { threadPool, type ThreadPoolOptions } from '../../src/worker/isolate.ts'
@@ -18,7 +18,6 @@ const DEMO_PATH = fileURLToPath(new URL('../../src/worker/builtin/demo.ts', impo
 const STEPS = `
 import { threadId } from 'node:worker_threads'
 import { setTimeout as pause } from 'node:timers/promises'
-import { stepContext } from '../../src/testing.ts'
 import { cancel, defineStep, NonRetryableError, retry, snooze } from ${HANDLER_MODULE}
 const step = (type, run) => defineStep(type, { isolation: 'thread' }, run)
 const forEver = () => new Promise((done) => setTimeout(done, 1e8))
