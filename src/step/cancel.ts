@@ -1,6 +1,6 @@
 import type { Actor } from '../access/actor.ts'
 import { writeAudit } from '../access/audit.sql.ts'
-import type { Database, Sql } from '../db/connect.ts'
+import { repeatOnConflict, type Database, type Sql } from '../db/connect.ts'
 import { FleetError } from '../errors.ts'
 import { pass } from '../kernel/failpoint.ts'
 import {
@@ -16,7 +16,7 @@ import {
 import { findEndedSteps, findLiveSteps, type BulkFilter } from './queue.sql.ts'
 import { getStep, statusOf } from './read.ts'
 import type { StepStatus } from './step.ts'
-import { lockLetters, tellParents } from './wake.sql.ts'
+import { answerParents, lockLetters } from './wake.sql.ts'
 
 export interface Change {
   step_id: string
@@ -42,12 +42,14 @@ export async function cancelStep(
 ): Promise<Change> {
   const step = await database.run((sql) => getStep(sql, stepId))
   await pass('cancel.before')
-  const cancelled = await database.begin(async (tx) => {
-    const [row, ...followers] = await cancelWithFollowers(tx, [step.id], reason)
-    if (row)
-      await writeAudit(tx, actor, stepId, { reason, claimed: row.claimed, followers: followers.length })
-    return row && { ...row, followers }
-  })
+  const cancelled = await repeatOnConflict(() =>
+    database.begin(async (tx) => {
+      const [row, ...followers] = await cancelWithFollowers(tx, [step.id], reason)
+      if (row)
+        await writeAudit(tx, actor, stepId, { reason, claimed: row.claimed, followers: followers.length })
+      return row && { ...row, followers }
+    }),
+  )
   await pass('cancel.after')
   if (!cancelled) {
     const now = await database.run((sql) => getStep(sql, stepId))
@@ -71,20 +73,17 @@ export async function cancelStep(
 
 /** With what it has submitted, unless that is detached; whoever waits for one of them has its answer. */
 export async function cancelWithFollowers(tx: Sql, stepIds: string[], reason: string): Promise<Cancelled[]> {
+  // Whoever submits under one of them locks its letter too: it is seen here, or it sees the outcome.
+  await lockLetters(tx, stepIds, stepIds)
   const cancelled = await cancelSome(tx, stepIds, reason)
   for (let fresh = idsOf(cancelled); fresh.length > 0;) {
-    // Whoever submits under one of them locks its letter too: it is seen here, or it sees the outcome.
-    await lockLetters(tx, fresh, [])
-    const followers = await findFollowers(tx, fresh)
-    const gone = await cancelSome(
-      tx,
-      followers.map(({ id }) => id),
-      'what had submitted it was cancelled',
-    )
+    const followers = (await findFollowers(tx, fresh)).map(({ id }) => id)
+    await lockLetters(tx, followers, [])
+    const gone = await cancelSome(tx, followers, 'what had submitted it was cancelled')
     cancelled.push(...gone)
     fresh = idsOf(gone)
   }
-  if (cancelled.length > 0) await tellParents(tx, idsOf(cancelled))
+  if (cancelled.length > 0) await answerParents(tx, idsOf(cancelled))
   return cancelled
 }
 

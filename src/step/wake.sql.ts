@@ -3,7 +3,10 @@ import type { Sql } from '../db/connect.ts'
 /**
  * The letters of executions that go to sleep over an event or another step, and of those that wait for steps that end
  * now, in key order. Whoever sends an event or ends a step locks the same rows, and looks after that, in a statement of
- * its own: then one of the two sees the other. After the claims, as recovery does.
+ * its own: then one of the two sees the other.
+ *
+ * Before anything else, but for recovery, which has the claims of the dead by then: two that lock letters and outcomes
+ * crosswise would deadlock.
  */
 export const lockLetters = (sql: Sql, waiting: string[], ended: string[]) => sql`
   select /* execution.lock */ id from fleet_q.steps
@@ -33,12 +36,6 @@ export const answerWaits = (sql: Sql, stepIds: string[]) => sql<{ step_id: strin
 /** Whoever waits for these steps has its answer: they have ended. */
 export const answerParents = (sql: Sql, stepIds: string[]) => sql`
   select /* execution.answer_parents */ fleet_q.answer_parents(${stepIds}::bigint[])`
-
-/** Locks the letters of whoever waits for these steps, and answers those that have ended. */
-export async function tellParents(tx: Sql, stepIds: string[]): Promise<void> {
-  await lockLetters(tx, [], stepIds)
-  await answerParents(tx, stepIds)
-}
 
 /** How steps that an execution waits for have ended. */
 export const findOutcomes = (sql: Sql, stepIds: string[]) => sql<

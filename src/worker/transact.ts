@@ -3,7 +3,7 @@ import { FleetError } from '../errors.ts'
 import { pass } from '../kernel/failpoint.ts'
 import { type ClaimedStep } from '../step/claim.sql.ts'
 import { learnFate } from '../step/learn-fate.ts'
-import { tellParents } from '../step/wake.sql.ts'
+import { answerParents, lockLetters } from '../step/wake.sql.ts'
 import { settle, type Report } from '../step/settle.sql.ts'
 import { boundRest, wasCompleted } from '../step/transact.sql.ts'
 
@@ -38,12 +38,13 @@ export function stepTransaction(
         const report = await wish
         if (!report) throw new RolledBack()
         await pass('transaction.before_settle')
+        if (step.has_parent) await lockLetters(tx, [], [step.step_id])
         const [, refused] = await Promise.all([
           boundRest(tx),
           settle(tx, podId, [{ ...report, mayStand: true }], []),
         ])
         if (refused.length > 0) throw new RolledBack()
-        if (step.has_parent) await tellParents(tx, [step.step_id])
+        if (step.has_parent) await answerParents(tx, [step.step_id])
         await pass('transaction.before_commit')
       }, limitMs)
       ended.catch(refuse)

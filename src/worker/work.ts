@@ -1,7 +1,7 @@
-import { repeatOnConflict, type Database } from '../db/connect.ts'
+import type { Database } from '../db/connect.ts'
 import { isUnavailable, sqlState } from '../db/failure.ts'
 import type { ExecutionParts } from '../execution/open-execution.ts'
-import { answerParents, answerWaits, lockLetters } from '../step/wake.sql.ts'
+import { settleExecutions, touchesWaits } from '../execution/settle-executions.ts'
 import { pass } from '../kernel/failpoint.ts'
 import type { Log } from '../kernel/log.ts'
 import {
@@ -187,28 +187,11 @@ export function createWorker(options: WorkerOptions): PodWorker {
   }
 
   function send(mail: Mail, free: number): Promise<(ClaimedStep | RefusedReport | DroppedSteps)[]> {
-    const waiting = mail.reports.filter(({ waitsFor }) => waitsFor === 'answer').map(({ stepId }) => stepId)
-    const ended = mail.reports
-      .filter((report) => report.hasParent && report.outcome)
-      .map(({ stepId }) => stepId)
-    if (waiting.length + ended.length > 0) return settleExecutions(mail, waiting, ended)
+    if (touchesWaits(mail.reports)) return settleExecutions(database, podId, mail.reports, mail.ended)
     if (free === 0) return database.run((sql) => settle(sql, podId, mail.reports, mail.ended))
     sweepIfDue()
     const want = { podId, types, limit: free, turns, ...marks.all() }
     return database.run((sql) => exchange(sql, want, mail.reports, mail.ended))
-  }
-
-  /** Executions that wait, and steps that others wait for: whoever looks second sees the other. */
-  function settleExecutions({ reports, ended: claims }: Mail, waiting: string[], ended: string[]) {
-    return repeatOnConflict(() =>
-      database.begin(async (tx) => {
-        const refused = await settle(tx, podId, reports, claims)
-        await lockLetters(tx, waiting, ended)
-        await answerWaits(tx, waiting)
-        await answerParents(tx, ended)
-        return [...refused]
-      }),
-    )
   }
 
   function receive({ reports }: Mail, rows: (ClaimedStep | RefusedReport | DroppedSteps)[], free: number) {

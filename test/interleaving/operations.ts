@@ -95,6 +95,7 @@ export const GATED = new Set([
   'recovery.take_claims',
   'recovery.put_back',
   'step.cancel',
+  'execution.lock',
   'step.put_aside',
   'step.unready',
   'step.unlater',
