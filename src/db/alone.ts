@@ -1,5 +1,4 @@
-import type postgres from 'postgres'
-import { isQuery } from './transaction.ts'
+import type { Query } from './query.ts'
 
 /**
  * Behind a pooler no statement goes out before the one before it on its connection is answered. The driver sends what is
@@ -7,13 +6,7 @@ import { isQuery } from './transaction.ts'
  * same client has just ended there: the answer to the first part then reaches nobody, and the statement waits for ever
  * (seen in one of five runs of 14 s, on a pod that nothing happened to; its pool was given up after 10 s).
  */
-export function alone(pool: postgres.Sql): postgres.Sql {
-  const sentAlone = (made: unknown): unknown => {
-    // The driver's own sign for `begin`: false says that this connection takes nothing more until the answer is there.
-    if (isQuery(made)) made.options.onexecute = () => false
-    return made
-  }
-  return new Proxy(pool, {
-    apply: (target, self, args) => sentAlone(Reflect.apply(target, self, args)),
-  })
+export function sendAlone(query: Query): void {
+  // The driver's own sign for `begin`: false says that this connection takes nothing more until the answer is there.
+  query.options.onexecute = () => false
 }

@@ -1,8 +1,10 @@
 import postgres from 'postgres'
 import { FleetError } from '../errors.ts'
-import { alone } from './alone.ts'
+import { sendAlone } from './alone.ts'
+import { takeWhole } from './answer.ts'
 import { teachArrays } from './arrays.ts'
 import { breaksConnections, isUnavailable, refusesSettings, sqlState } from './failure.ts'
+import { eachQuery } from './query.ts'
 import { wayTo } from './tls.ts'
 import { transact, type Sql } from './transaction.ts'
 import { watchAnswers, type AnswerWatch } from './watch-answers.ts'
@@ -177,7 +179,10 @@ function open(options: DatabaseOptions, onclose: () => void): postgres.Sql {
     },
   })
   teachArrays(pool)
-  return pooler ? alone(pool) : pool
+  return eachQuery(pool, (query) => {
+    takeWhole(query)
+    if (pooler) sendAlone(query)
+  })
 }
 
 /** Repeats a transaction that lost a race which Postgres asks to repeat: serialization failure or deadlock. */

@@ -1,6 +1,8 @@
 import type postgres from 'postgres'
 import { FleetError } from '../errors.ts'
+import { takeWhole } from './answer.ts'
 import { breaksConnections } from './failure.ts'
+import { isQuery } from './query.ts'
 
 /** A pool or a transaction: a statement cannot tell which. */
 export type Sql = postgres.ISql
@@ -72,19 +74,6 @@ export function transact<T>(
 /** What throws at once fails as what throws later. */
 const begun = async <T>(work: () => Promise<T>): Promise<T> => work()
 
-/** What the driver makes of a template: it is sent when somebody awaits it, by its handler. */
-export interface Query {
-  handler(query: Query): unknown
-  resolve(rows: unknown): void
-  reject(error: unknown): void
-  /** Set for a query that is read with a cursor. */
-  cursorFn?: unknown
-  readonly options: { onexecute?: () => boolean }
-}
-
-export const isQuery = (made: unknown): made is Query =>
-  made instanceof Promise && 'handler' in made && typeof made.handler === 'function'
-
 /** Refuses at the moment of sending, not of writing: a query may be written early and awaited late. */
 function guarded(
   tx: Sql,
@@ -116,6 +105,7 @@ function guarded(
       onFailure(error)
       reject(error)
     }
+    takeWhole(made)
     return made
   }
   return new Proxy(tx, {

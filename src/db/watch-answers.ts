@@ -9,6 +9,16 @@ export interface AnswerWatch {
   end(): void
 }
 
+export class DiedSilently extends FleetError {
+  constructor() {
+    super(
+      'database_unavailable',
+      'The connection of this transaction died without a word: the server is not at work for it, and owes it an answer.',
+      { retryAfterSeconds: 1 },
+    )
+  }
+}
+
 /** An answer that takes longer is asked after, and again so long after that. */
 const LOOK_MS = 4000
 
@@ -40,14 +50,7 @@ export function watchAnswers(isAtWork: () => Promise<boolean>): AnswerWatch {
     )
     // The answer came meanwhile; another one may be waited for by now.
     if (timer !== mine) return
-    if (isSilent && silences > 0)
-      giveUp(
-        new FleetError(
-          'database_unavailable',
-          'The connection of this transaction died without a word: the server is not at work for it, and owes it an answer.',
-          { retryAfterSeconds: 1 },
-        ),
-      )
+    if (isSilent && silences > 0) giveUp(new DiedSilently())
     else lookIn(isSilent ? silences + 1 : 0)
   }
 

@@ -106,6 +106,7 @@ export async function startPod(options: PodOptions): Promise<Pod> {
     // The number stands in front: a long name of a pod is cut off at its end.
     nameOf: (n) => connectionName(`transactions ${n}`),
     asked: work,
+    askedName: connectionName('work'),
   })
   const pools = [work, door, shared, transactions]
   const keyring = createKeyring(configuredTokens(config), door)

@@ -522,3 +522,37 @@ function meetingOf(count: number): () => Promise<void> {
     return all
   }
 }
+
+test('an answer that breaks off after some rows leaves no holes in front of the next one', async () => {
+  const database = open(db.url, { max: 1 })
+  const numbers = (sql: Sql) => sql<{ n: number }[]>`select n from generate_series(1, 3) as n`
+  const breaksOff = (sql: Sql) => sql`select 10 / (5 - n) as n from generate_series(1, 10) as n`
+  const told = async (ask: () => Promise<{ n: number }[]>) => [...(await ask())].map((row) => row?.n)
+
+  await assert.rejects(database.run(breaksOff), /division by zero/)
+  assert.deepEqual(await told(() => database.run(numbers)), [1, 2, 3])
+  await assert.rejects(database.run(breaksOff), /division by zero/)
+  assert.deepEqual(await told(() => database.begin(numbers)), [1, 2, 3])
+})
+
+test('a server that is ready without an answer has not answered: nobody is told that there is nothing', async () => {
+  const proxy = await startProxy(db.url)
+  for (const pooler of [false, true]) {
+    const database = open(proxy.url, { max: 1, pooler })
+    const ask = (n: number) =>
+      database.run(async (sql) => [...(await sql<{ n: number }[]>`select ${n}::int as n`)])
+    assert.deepEqual(await ask(1), [{ n: 1 }])
+    proxy.sayReady()
+    await assert.rejects(ask(2), unavailable)
+    assert.deepEqual(await ask(3), [{ n: 3 }])
+    const inTransaction = database.begin(async (tx) => {
+      await tx`select 4 as n`
+      proxy.sayReady()
+      return [...(await tx`select 5 as n`)]
+    })
+    await assert.rejects(inTransaction, unavailable)
+    assert.deepEqual(await ask(6), [{ n: 6 }])
+    await database.close()
+  }
+  await proxy.close()
+})

@@ -54,6 +54,11 @@ function define(db: TestDatabase, bouncer: PgBouncer, pods: PodProcess[]) {
       open(false).run((sql) => sql`select 1`),
       /unsupported startup parameter/,
     )
+    // By its name a transaction is known from one that a network has forgotten.
+    const [named] = await open(true).run(
+      (sql) => sql<{ name: string }[]>`select current_setting('application_name') as name`,
+    )
+    assert.equal(named?.name, 'pgbouncer test')
     // Two transactions at once cannot be in one session; the session after them may be either.
     const [one, two] = [open(true), open(true)]
     await one.begin(async (tx) => {

@@ -33,6 +33,8 @@ export interface DatabaseProxy {
   reset(which?: (link: Link) => boolean): void
   /** Closes (FIN) the connections that live now. */
   cut(which?: (link: Link) => boolean): void
+  /** Once: the client is told that the server is ready when it asks for something, and before any answer. */
+  sayReady(): void
   /**
    * Once: the first answer of the server that fits is swallowed and its connection reset. What the answer tells
    * has happened on the server; the client will never know from it. Fulfilled when that was done.
@@ -49,6 +51,8 @@ export const saysDone = (answer: Buffer): boolean =>
   /C\0\0\0.(SELECT|INSERT|UPDATE|DELETE)/s.test(answer.toString('latin1'))
 
 const DRIP_BYTES = 64
+/** And in no transaction. */
+const READY_FOR_QUERY = Buffer.from('Z\0\0\0\u0005I', 'latin1')
 
 interface Pair extends Link {
   name: string
@@ -64,6 +68,7 @@ export async function startProxy(databaseUrl: string): Promise<DatabaseProxy> {
   let delayMs = 0
   let dripMs = 0
   let hole = { toServer: false, toClient: false }
+  let readyEarly = false
   const swallows = new Set<{ fits: (answer: Buffer, link: Link) => boolean; done: () => void }>()
 
   const server = createServer({ noDelay: true }, (client) => {
@@ -76,6 +81,8 @@ export async function startProxy(databaseUrl: string): Promise<DatabaseProxy> {
     client.on('data', (chunk: Buffer) => {
       if (pair.name === '') pair.name = nameIn(chunk)
       else pair.statement = follow(chunk) ?? pair.statement
+      if (readyEarly) toClient(READY_FOR_QUERY)
+      readyEarly = false
       if (!pair.dead.toServer) toServer(chunk)
     })
     upstream.on('data', (chunk: Buffer) => {
@@ -186,6 +193,9 @@ export async function startProxy(databaseUrl: string): Promise<DatabaseProxy> {
     },
     cut(which = () => true) {
       for (const pair of pairs) if (which(pair)) drop(pair, 'cut')
+    },
+    sayReady() {
+      readyEarly = true
     },
     swallowAnswer: (fits) =>
       new Promise((done) => {
