@@ -7,6 +7,7 @@ alter type fleet_q.attempt_end add value 'misfit';
 alter type fleet_q.later_why add value 'sleep';
 alter type fleet_q.later_why add value 'wait';
 alter type fleet_q.later_why add value 'attention';
+alter type fleet_q.later_why add value 'pause';
 
 -- Null: nobody knows when. Something else than the clock moves it on: an event, another step, an operator.
 alter table fleet_q.later alter due_at drop not null;
@@ -73,6 +74,62 @@ create table fleet_q.execution_names (
   name text primary key check (length(name) between 1 and 200 and name not like 'step\_%'),
   step_id bigint not null unique
 );
+
+-- What executions remembered before somebody sent them back: for whoever asks how it went.
+create table fleet_q.past_checkpoints (
+  step_id bigint not null,
+  put_aside_at timestamptz not null default fleet_q.clock(),
+  name text not null,
+  number int not null,
+  kind fleet_q.checkpoint_kind not null,
+  turn int,
+  after_turn int not null,
+  at timestamptz not null,
+  due_at timestamptz,
+  failures smallint not null,
+  child_id bigint,
+  result jsonb,
+  error jsonb,
+  primary key (step_id, put_aside_at, name, number)
+);
+
+-- Executions that were started with the input of another, as it was or edited.
+create table fleet_q.reruns (
+  step_id bigint primary key,
+  of_step_id bigint not null
+);
+create index reruns_of on fleet_q.reruns (of_step_id);
+
+-- Executions that must not go on: one, or all whose chosen ids fit.
+create table fleet_q.execution_pauses (
+  -- As it was asked for: an id, or a pattern, in which * stands for any characters.
+  execution text primary key check (length(execution) between 1 and 200),
+  -- Null for a pattern.
+  step_id bigint unique,
+  -- The pattern in the words of LIKE.
+  fits text generated always as (
+    case when step_id is null then
+      replace(replace(replace(replace(execution, '\', '\\'), '%', '\%'), '_', '\_'), '*', '%')
+    end
+  ) stored,
+  paused_at timestamptz not null default fleet_q.clock(),
+  until timestamptz,
+  reason text
+);
+
+-- The pause that holds this one for the longest; no row where none does.
+create function fleet_q.pause_of(its_key bigint) returns setof fleet_q.execution_pauses
+language sql stable as $$
+  select pause.* from fleet_q.execution_pauses as pause
+  where (pause.until is null or pause.until > fleet_q.clock())
+    and (
+      pause.step_id = its_key
+      or exists (
+        select from fleet_q.execution_names as named
+        where named.step_id = its_key and named.name like pause.fits))
+  order by pause.until desc nulls first
+  limit 1
+$$;
 
 -- The key of an execution, by the id that its client chose or by that of its step. Null where there is none.
 create function fleet_q.execution_key(execution text) returns bigint

@@ -79,6 +79,8 @@ export interface Memory {
   readonly isFailing: boolean
   /** A turn behind all others. */
   takeTurn(): number
+  /** What is under way ends; nothing more begins, and it goes away. */
+  hold(): void
   end(): void
 }
 
@@ -99,6 +101,9 @@ export function createMemory(options: MemoryOptions): Memory {
   let gotFurther = false
   const standing = createStanding({ signal, answers: () => checkpoints.answer(stepId) })
   let failed: { row: CheckpointRow; since: CheckpointRow[] } | undefined
+  let isHeld = false
+  /** It has asked for something new while it was held. */
+  let isTurnedAway = false
   let replay = options.fresh ? replayOf([]) : undefined
 
   function replayOf(rows: CheckpointRow[]): Replay {
@@ -140,6 +145,8 @@ export function createMemory(options: MemoryOptions): Memory {
     if (over || busy > 0) return
     if (failed) return options.onUndo()
     const delayMs = standing.dueInMs
+    if (isHeld && (isTurnedAway || delayMs !== undefined))
+      return void halt({ kind: 'suspended', delayMs: 0, waits: false })
     if (delayMs === undefined || (delayMs !== null && delayMs < STAY_MS)) return
     void halt({ kind: 'suspended', delayMs, waits: standing.waits })
   }
@@ -200,8 +207,9 @@ export function createMemory(options: MemoryOptions): Memory {
       }
       if (passed && !remembered && ask.isReplaying) return { ...passed, error: null, childId: null, ask }
       await ask.frontier()
-      // From here on it is undone, and nothing more is done.
-      if (failed) return never()
+      // From here on it is undone, and nothing more is done; or it is paused, and nothing more begins.
+      if (isHeld) isTurnedAway = true
+      if (failed || isHeld) return never()
       busy++
       let mayStand = remembered !== undefined
       const checkpoint = (fields: Partial<NewCheckpoint>) =>
@@ -252,6 +260,10 @@ export function createMemory(options: MemoryOptions): Memory {
       return failed !== undefined
     },
     takeTurn: () => (replay ??= replayOf([])).takeTurn(),
+    hold() {
+      isHeld = true
+      replay?.look()
+    },
     end,
   }
 }

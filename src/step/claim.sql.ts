@@ -27,7 +27,7 @@ export interface ClaimedStep {
   has_parent: boolean | null
 }
 
-/** Steps that were taken out of their lanes and will not run: they had been cancelled. */
+/** Steps that were taken out of their lanes and will not run: they had been cancelled, or are paused. */
 export interface DroppedSteps {
   kind: 'dropped'
 }
@@ -117,6 +117,18 @@ const taking = (sql: Sql, want: Pick<Want, 'podId' | 'limit'>) => sql`
     delete from fleet_q.ready where ctid = any (array(select at from candidate))
     returning lane_id, position, step_id, attempt, fresh
   ),
+  -- Asked for each only where somebody has paused executions at all.
+  held as materialized (
+    select taken.step_id, taken.lane_id, taken.attempt, pause.until
+    from taken cross join lateral fleet_q.pause_of(taken.step_id) as pause
+    where (select exists (select from fleet_q.execution_pauses))
+      and not exists (select from fleet_q.outcomes where outcomes.step_id = taken.step_id offset 0)
+  ),
+  put_off as (
+    insert into fleet_q.later (step_id, lane_id, due_at, attempt, why)
+    select step_id, lane_id, until, attempt, 'pause' from held order by step_id
+    on conflict (step_id) do nothing
+  ),
   -- A step that was cancelled while it lay here has its outcome: taking it out of the tray is all there is to do.
   -- The same for one whose letter retention has thrown away meanwhile.
   live as materialized (
@@ -125,6 +137,7 @@ const taking = (sql: Sql, want: Pick<Want, 'podId' | 'limit'>) => sql`
     from taken
     cross join lateral (select * from fleet_q.steps where id = taken.step_id offset 0) as step
     where not exists (select from fleet_q.outcomes where outcomes.step_id = taken.step_id offset 0)
+      and taken.step_id <> all (array(select step_id from held))
   ),
   claim as (
     insert into fleet_q.claims (pod_id, step_ids, attempts)
@@ -227,7 +240,7 @@ export const findStrayClaims = (
   where pod_id = ${podId} and id <> all (${knownClaims}::bigint[])
     and taken_at <= fleet_q.clock() - make_interval(secs => ${olderThanSeconds})`
 
-/** Which of the steps that this pod runs have got an outcome from elsewhere: an operator cancelled them. */
+/** Which of the steps that this pod runs an operator has cancelled, or paused. */
 export const findSettledElsewhere = (sql: Sql, stepIds: string[]) => sql<
   { step_id: string; status: string }[]
 >`
@@ -236,4 +249,8 @@ export const findSettledElsewhere = (sql: Sql, stepIds: string[]) => sql<
   union all
   -- To be undone, and its handler does not know yet.
   select step_id, 'cancelled' from fleet_q.checkpoints
-  where step_id = any (${stepIds}::bigint[]) and name = '$failure' and number = 1 and turn is null`
+  where step_id = any (${stepIds}::bigint[]) and name = '$failure' and number = 1 and turn is null
+  union all
+  select held.step_id, 'paused'
+  from unnest(${stepIds}::bigint[]) as held (step_id) cross join lateral fleet_q.pause_of(held.step_id)
+  where (select exists (select from fleet_q.execution_pauses))`

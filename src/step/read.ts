@@ -32,6 +32,9 @@ export async function getStep(sql: Sql, stepId: string): Promise<StepRow> {
   return step
 }
 
+/** What is in `later`, and no clock alone moves on. */
+const HELD = new Set(['wait', 'attention', 'pause'])
+
 export const trayOf = (step: StepRow): Tray =>
   step.outcome !== null
     ? 'settled'
@@ -39,7 +42,7 @@ export const trayOf = (step: StepRow): Tray =>
       ? 'claimed'
       : step.later_why === null
         ? 'ready'
-        : step.later_why === 'wait' || step.later_why === 'attention'
+        : HELD.has(step.later_why)
           ? 'held'
           : 'later'
 

@@ -32,3 +32,9 @@ export const findOpenCheckpoints = (sql: Sql, stepId: string) => sql<
   from fleet_q.checkpoints as open
   where open.step_id = ${stepId} and open.turn is null
   order by open.after_turn, open.name, open.number limit 20`
+
+/** A pause of this one execution, or of all whose ids fit. */
+export const findExecutionPause = (sql: Sql, stepId: string) => sql<
+  { execution: string; paused_at: Date; until: Date | null; reason: string | null }[]
+>`
+  select /* step.pause_of */ execution, paused_at, until, reason from fleet_q.pause_of(${stepId})`

@@ -5,7 +5,7 @@ import { findHolders } from './limit.sql.ts'
 import { countSettledLately, findPauses } from './queue.sql.ts'
 import { findAttempts, findPosition, type StepRow } from './read.sql.ts'
 import { getStep, POSITION_MAX, statusOf } from './read.ts'
-import { findFleetSlots, findNow, findOpenCheckpoints } from './why.sql.ts'
+import { findExecutionPause, findFleetSlots, findNow, findOpenCheckpoints } from './why.sql.ts'
 import type { WHY_REASONS } from './step.schema.ts'
 
 export interface WhyAnswer {
@@ -65,10 +65,11 @@ async function asleep(sql: Sql, step: StepRow, now: Date): Promise<Finding | und
     const message = last?.error?.['message']
     return {
       reason: 'needs_attention',
-      sentence: `It needs somebody: ${typeof message === 'string' ? message : 'its code does not fit what it remembers'}. Bring back code that fits (ctx.version lets both live), and then resume it.`,
+      sentence: `It needs somebody: ${typeof message === 'string' ? message : 'its code does not fit what it remembers'}. Bring back code that fits (ctx.version lets both live), and then retry it: POST /api/v1/executions/{id}/retry.`,
       facts: { error: last?.error ?? null },
     }
   }
+  if (step.later_why === 'pause') return heldBack(sql, step)
   if (step.later_why !== 'sleep' && step.later_why !== 'wait') return undefined
   const open = await findOpenCheckpoints(sql, step.id)
   const due = step.due_at === null ? undefined : step.due_at
@@ -97,6 +98,22 @@ async function asleep(sql: Sql, step: StepRow, now: Date): Promise<Finding | und
         ...estimate,
       }
 }
+
+/** By a pause of this one execution, or of all whose ids fit. */
+async function heldBack(sql: Sql, step: StepRow): Promise<Finding | undefined> {
+  const [pause] = await findExecutionPause(sql, step.id)
+  if (!pause) return undefined
+  const { execution, paused_at, until, reason } = pause
+  const what = execution.includes('*') ? `as all executions ${execution}` : execution
+  return {
+    reason: 'paused',
+    sentence: `It is paused (${what}) since ${iso(paused_at)}${endOf({ until, reason })}.`,
+    facts: { execution, paused_at: iso(paused_at), until: iso(until), reason },
+  }
+}
+
+const endOf = ({ until, reason }: { until: Date | null; reason: string | null }) =>
+  `${until ? `, until ${iso(until)}` : ', until somebody resumes it'}${reason ? `: ${reason}` : ''}`
 
 async function delayed(sql: Sql, step: StepRow, now: Date): Promise<Finding | undefined> {
   if (step.due_at === null) return undefined
@@ -134,6 +151,8 @@ async function queued(sql: Sql, step: StepRow, now: Date): Promise<Finding> {
       sentence: `It expired at ${iso(step.expires_at)}; the pod that meets it will skip it.`,
       facts: { expires_at: iso(step.expires_at) },
     }
+  const held = await heldBack(sql, step)
+  if (held) return held
   const [pause] = await findPauses(sql, step.type, step.lane_key)
   if (pause) {
     const what = [pause.type && `type ${pause.type}`, pause.key && `key ${pause.key}`]
@@ -141,7 +160,7 @@ async function queued(sql: Sql, step: StepRow, now: Date): Promise<Finding> {
       .join(', ')
     return {
       reason: 'paused',
-      sentence: `It is paused (${what}) since ${iso(pause.paused_at)}${pause.until ? `, until ${iso(pause.until)}` : ', until somebody resumes it'}${pause.reason ? `: ${pause.reason}` : ''}.`,
+      sentence: `It is paused (${what}) since ${iso(pause.paused_at)}${endOf(pause)}.`,
       facts: {
         type: pause.type,
         key: pause.key,

@@ -70,6 +70,7 @@ export class Attempt implements StepContext, Author {
   #progressAt = Number.NEGATIVE_INFINITY
   #log: StepLog | undefined
   #execution: Execution | undefined
+  #isHeld = false
   #ended = false
 
   constructor(step: ClaimedStep, handled: Handled, deps: AttemptDeps) {
@@ -134,6 +135,12 @@ export class Attempt implements StepContext, Author {
     setTimeout(() => this.#end(this.#endingOf(reason)), LET_GO_MS).unref()
   }
 
+  /** It is paused: where it remembers anything, it goes away at its next checkpoint. */
+  hold() {
+    this.#isHeld = true
+    this.#execution?.memory.hold()
+  }
+
   blame(error: unknown, poison: boolean) {
     this.#end({ kind: 'crashed', error, poison })
   }
@@ -187,7 +194,8 @@ export class Attempt implements StepContext, Author {
   }
 
   get #remembered(): Execution {
-    return (this.#execution ??= openExecution(this.#deps.executions, {
+    if (this.#execution) return this.#execution
+    this.#execution = openExecution(this.#deps.executions, {
       stepId: this.step.step_id,
       claimId: this.step.claim_id,
       fresh: this.step.fresh === true,
@@ -198,7 +206,9 @@ export class Attempt implements StepContext, Author {
         this.over = true
         if (!this.#ended) void this.#undo().catch((error: unknown) => this.#end({ kind: 'threw', error }))
       },
-    }))
+    })
+    if (this.#isHeld) this.#execution.memory.hold()
+    return this.#execution
   }
 
   #endingOf(reason: Stop): Ending {

@@ -53,7 +53,7 @@ export interface PodWorker {
   ring(): void
   /** Something was put to the front of a lane. */
   lookAtFronts(): void
-  /** Looks whether steps that run here have been cancelled. */
+  /** Looks whether steps that run here have been cancelled, or paused. */
   lookForCancelled(): Promise<void>
   /** Limits may have changed. */
   refreshLimits(): Promise<void>
@@ -326,7 +326,8 @@ export function createWorker(options: WorkerOptions): PodWorker {
     if (held.length === 0) return
     const settled = await database.run((sql) => findSettledElsewhere(sql, held))
     for (const { step_id, status } of settled) {
-      slots.find(step_id)?.stop(new Stop('cancelled', `the step is ${status}`))
+      if (status === 'paused') slots.find(step_id)?.hold()
+      else slots.find(step_id)?.stop(new Stop('cancelled', `the step is ${status}`))
       release(slots.takeBack({ step: step_id }), `the step is ${status}`)
     }
   }
