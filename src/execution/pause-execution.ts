@@ -1,7 +1,7 @@
 import type { Actor } from '../access/actor.ts'
 import { writeAudit } from '../access/audit.sql.ts'
 import type { Database, Sql } from '../db/connect.ts'
-import { given } from '../step/cancel.ts'
+import { given } from '../step/bulk.ts'
 import { claimsUnderWay } from '../step/pause.ts'
 import { findLives } from './execution.sql.ts'
 import {

@@ -4,7 +4,7 @@ import type { Database } from '../db/connect.ts'
 import { sqlState } from '../db/failure.ts'
 import { pass } from '../kernel/failpoint.ts'
 import { wishDrain } from '../pod/pod.sql.ts'
-import { given } from './cancel.ts'
+import { given } from './bulk.ts'
 import { addPause, removePause, waitForClaims, type PauseRow, type PauseWish } from './queue.sql.ts'
 
 /** Claims take milliseconds. Longer, and those behind us in the line would be held up. */

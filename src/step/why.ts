@@ -65,7 +65,7 @@ async function asleep(sql: Sql, step: StepRow, now: Date): Promise<Finding | und
     const message = last?.error?.['message']
     return {
       reason: 'needs_attention',
-      sentence: `It needs somebody: ${typeof message === 'string' ? message : 'its code does not fit what it remembers'}. Bring back code that fits (ctx.version lets both live), and then retry it: POST /api/v1/executions/{id}/retry.`,
+      sentence: `It needs somebody: ${typeof message === 'string' ? message : 'its code does not fit what it remembers'}. Bring back code that fits (ctx.version lets both live), and then retry it: POST .../executions/${step.step_id}/retry.`,
       facts: { error: last?.error ?? null },
     }
   }

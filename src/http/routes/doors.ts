@@ -5,6 +5,7 @@ import { executionRoutes } from './executions.ts'
 import { fleetRoutes } from './fleet.ts'
 import { healthRoutes } from './health.ts'
 import { limitRoutes } from './limits.ts'
+import { pauseRoutes } from './pauses.ts'
 import { recoveryRoutes } from './recovery.ts'
 import { stepRoutes } from './steps.ts'
 import { submitRoutes } from './submit.ts'
@@ -16,6 +17,7 @@ export const openDoors = (door: Door): Handlers => ({
   ...stepRoutes(door),
   ...fleetRoutes(door),
   ...limitRoutes(door),
+  ...pauseRoutes(door),
   ...recoveryRoutes(door),
   ...accessRoutes(door),
   ...executionRoutes(door),
