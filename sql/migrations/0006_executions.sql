@@ -143,6 +143,14 @@ language sql stable as $$
     ))
 $$;
 
+-- The id of an execution as it is shown: the one that its client chose, or that of its step.
+create function fleet_q.execution_id_of(its_key bigint) returns text
+language sql stable as $$
+  select coalesce(
+    (select name from fleet_q.execution_names where step_id = its_key),
+    (select fleet_q.step_public_id(id, salt, created_at) from fleet_q.steps where id = its_key))
+$$;
+
 -- Gives waits of these executions the events that lie there for them. Whoever calls has locked their letters: an event
 -- that comes while its execution goes to sleep is seen by one of the two.
 create function fleet_q.match_events(step_ids bigint[]) returns setof bigint

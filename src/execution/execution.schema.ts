@@ -2,6 +2,7 @@ import { z } from 'zod'
 import {
   count,
   instant,
+  instantSent,
   json,
   jsonObject,
   nextCursor,
@@ -10,7 +11,7 @@ import {
   StepError,
   text,
 } from '../kernel/contract.ts'
-import { SubmitStep } from '../step/step.schema.ts'
+import { Attempt, SubmitStep } from '../step/step.schema.ts'
 
 /** The executions door says what a step is in words of its own: an execution, its task and its payload. */
 
@@ -88,6 +89,7 @@ export const Execution = z
     task_id: z.string().nullable(),
     status: ExecutionStatus,
     outcome: z.enum(['queued', 'running', 'success', 'failed', 'cancelled', 'skipped']),
+    rerun_of: z.string().nullable().describe('the execution whose input it was started with'),
     payload: jsonObject,
     result: json.describe('what the handler returned; null before that'),
     error: StepError.nullable(),
@@ -145,6 +147,59 @@ export const EventAccepted = z
       .describe('the execution was asleep over it, and goes on; else it is kept until it is asked for'),
   })
   .meta({ id: 'EventAccepted' })
+
+const because = text(1000).optional().describe('for people; stands in the audit')
+
+export const PauseExecution = z
+  .strictObject({ until: instantSent.optional().describe('ends by itself'), reason: because })
+  .meta({ id: 'PauseExecution' })
+
+export const ResumeExecution = z.strictObject({ reason: because }).meta({ id: 'ResumeExecution' })
+
+export const RetryExecution = z
+  .strictObject({
+    from: text(200)
+      .optional()
+      .describe('the checkpoint that it forgets, with all that came after it; else it goes on at what failed'),
+    number: z.int().min(1).max(10_000).optional().describe('which time, where it came by that name more than once'),
+    reason: because,
+  })
+  .refine(({ from, number }) => number === undefined || from !== undefined, 'number goes with from')
+  .meta({ id: 'RetryExecution', examples: [{ from: 'charge' }] })
+
+export const RestartExecution = z.strictObject({ reason: because }).meta({ id: 'RestartExecution' })
+
+export const RerunExecution = z
+  .strictObject({
+    execution_id: chosenId.optional(),
+    payload: jsonObject.optional().describe('instead of the input that it had'),
+  })
+  .meta({ id: 'RerunExecution', examples: [{ execution_id: 'order-17b', payload: { amount: 18 } }] })
+
+export const ExecutionHistory = z
+  .strictObject({
+    execution_id: z.string(),
+    step_id: z.string(),
+    attempts: z.array(Attempt).describe('the latest 100'),
+    steps: z.array(Checkpoint).describe('what it remembers, the latest 1000'),
+    put_aside: z
+      .array(z.strictObject({ at: instant, steps: z.array(Checkpoint) }))
+      .describe('what it remembered before it was sent back, the latest first'),
+    events: z
+      .array(
+        z.strictObject({
+          event_name: z.string(),
+          payload: json,
+          sent_at: instant,
+          taken_by: count.nullable().describe('which wait of that name got it; null while it lies there'),
+        }),
+      )
+      .describe('the latest 1000'),
+    reruns: z.array(z.string()).describe('executions that were started with its input'),
+  })
+  .meta({ id: 'ExecutionHistory' })
+
+export type ExecutionHistory = z.output<typeof ExecutionHistory>
 
 export const ExecutionStats = z
   .strictObject({

@@ -6,12 +6,21 @@ import type { StepKey } from '../step/step.ts'
 export const findExecutionKey = (sql: Sql, executionId: string) => sql<StepKey[]>`
   select /* execution.key */ id, salt from fleet_q.steps where id = fleet_q.execution_key(${executionId})`
 
-/** What steps are called by their clients, and when each was started for the first time. */
-export const findLives = (sql: Sql, stepIds: string[]) => sql<
-  { step_id: string; name: string | null; first_start: Date | null }[]
->`
+export interface Life {
+  step_id: string
+  /** As its client calls it. */
+  name: string | null
+  first_start: Date | null
+  /** Whose input it was started with. */
+  rerun_of: string | null
+}
+
+export const findLives = (sql: Sql, stepIds: string[]) => sql<Life[]>`
   select /* execution.lives */ wanted.step_id,
     (select name from fleet_q.execution_names as named where named.step_id = wanted.step_id offset 0) as name,
+    (
+      select fleet_q.execution_id_of(of_step_id) from fleet_q.reruns where reruns.step_id = wanted.step_id offset 0
+    ) as rerun_of,
     (select min(started_at) from fleet_q.attempts where attempts.step_id = wanted.step_id offset 0) as first_start
   from unnest(${stepIds}::bigint[]) as wanted (step_id)`
 
@@ -40,6 +49,30 @@ export const showCheckpoints = (sql: Sql, stepId: string, limit: number) => sql<
     order by turn desc nulls first, after_turn desc limit ${limit}
   ) as latest
   order by turn nulls last, after_turn, name, number`
+
+/** What was put aside, the latest first; within one time in the order in which the handler got it. */
+export const showPastCheckpoints = (sql: Sql, stepId: string, limit: number) => sql<
+  (ShownCheckpoint & { put_aside_at: Date })[]
+>`
+  select /* execution.past */ past.put_aside_at, past.name, past.number, past.kind, past.turn, past.failures, past.at,
+    past.due_at, past.result, past.error,
+    (
+      select fleet_q.step_public_id(id, salt, created_at) from fleet_q.steps where steps.id = past.child_id offset 0
+    ) as child
+  from fleet_q.past_checkpoints as past
+  where past.step_id = ${stepId}
+  order by past.put_aside_at desc, past.turn nulls last, past.after_turn, past.name, past.number limit ${limit}`
+
+export const findEvents = (sql: Sql, stepId: string, limit: number) => sql<
+  { name: string; payload: unknown; sent_at: Date; taken_by: number | null }[]
+>`
+  select /* execution.events */ name, payload, sent_at, taken_by from fleet_q.events
+  where step_id = ${stepId} order by id desc limit ${limit}`
+
+export const findReruns = (sql: Sql, stepId: string) => sql<{ execution_id: string }[]>`
+  select /* execution.reruns */ fleet_q.execution_id_of(step_id) as execution_id
+  from fleet_q.reruns where of_step_id = ${stepId}
+  order by step_id limit 100`
 
 export const sendEvent = (sql: Sql, stepId: string, name: string, payload: string) => sql<
   { delivered: boolean }[]

@@ -5,9 +5,15 @@ import { findAttempts, findStep, listSteps, type ListFilter, type StepRow } from
 import { errorOf, LIST_WINDOW, statusOf } from '../step/read.ts'
 import type { StepKey } from '../step/step.ts'
 import type { Execution } from './execution.schema.ts'
-import { findExecutionKey, findLives, showCheckpoints, type ShownCheckpoint } from './execution.sql.ts'
+import {
+  findExecutionKey,
+  findLives,
+  showCheckpoints,
+  type Life,
+  type ShownCheckpoint,
+} from './execution.sql.ts'
 
-const CHECKPOINTS_SHOWN_MAX = 1000
+export const CHECKPOINTS_SHOWN_MAX = 1000
 const OUTCOMES = {
   completed: 'success',
   failed: 'failed',
@@ -26,7 +32,7 @@ export async function keyOfExecution(sql: Sql, executionId: string): Promise<Ste
   )
 }
 
-async function getExecutionStep(sql: Sql, executionId: string): Promise<StepRow> {
+export async function getExecutionStep(sql: Sql, executionId: string): Promise<StepRow> {
   const [step] = await findStep(sql, await keyOfExecution(sql, executionId))
   if (step) return step
   throw new FleetError(
@@ -91,7 +97,7 @@ export async function pageOfExecutions(
 
 function toExecution(
   step: StepRow,
-  life: { name: string | null; first_start: Date | null } | undefined,
+  life: Life | undefined,
 ): Execution {
   const startedAt = life?.first_start ?? step.outcome_started_at ?? step.taken_at
   const attempt = step.outcome_attempt ?? step.claim_attempt ?? step.later_attempt ?? 1
@@ -103,6 +109,7 @@ function toExecution(
     task_id: null,
     status: statusOfExecution(step, startedAt !== null),
     outcome: OUTCOMES[statusOf(step)],
+    rerun_of: life?.rerun_of ?? null,
     payload: step.args,
     result: step.result ?? null,
     error: null,
@@ -129,7 +136,7 @@ function statusOfExecution(step: StepRow, isStarted: boolean): Execution['status
 const waitOf = ({ name, kind, child }: ShownCheckpoint) =>
   kind === 'result' && child !== null ? child : name
 
-function toCheckpoint(row: ShownCheckpoint): Execution['steps'][number] {
+export function toCheckpoint(row: ShownCheckpoint): Execution['steps'][number] {
   return {
     name: row.name,
     number: row.number,

@@ -1,5 +1,5 @@
-import { createHash } from 'node:crypto'
 import { FleetError } from '../errors.ts'
+import { childKey } from '../step/child-key.ts'
 import type { ChildWish } from '../step/durable.ts'
 import { NonRetryableError } from '../step/handler.ts'
 import { SubmitStep } from '../step/step.schema.ts'
@@ -18,8 +18,7 @@ export const createChildren =
       throw new NonRetryableError(
         `ctx.submit("${name}"): ${parsed.error.issues.map(({ path, message }) => `${path.map(String).join('.')} ${message}`).join('; ')}`,
       )
-    const place = createHash('sha256').update(`${number} ${name}`).digest('base64url')
-    const key = `child of ${parent.id}: ${place}`
+    const key = childKey(parent.id, { name, number })
     const { stepIds } = await submit([parsed.data], key, { parent: { ...parent, detached } })
     const [stepId] = stepIds
     if (stepId === undefined) throw new FleetError('internal_error', 'the child was not submitted')

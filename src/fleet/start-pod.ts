@@ -10,6 +10,7 @@ import { migrate } from '../db/migrate.ts'
 import { isUnverified } from '../db/tls.ts'
 import type { Door } from '../http/routes/door.ts'
 import { createCheckpoints } from '../execution/checkpoints.ts'
+import { endPauses } from '../execution/pause-execution.ts'
 import { createChildren } from '../execution/submit-child.ts'
 import { pass } from '../kernel/failpoint.ts'
 import { newPodId } from '../kernel/ids.ts'
@@ -64,6 +65,7 @@ export interface Pod {
 /** Beats tell whether there may be work; so many polls apart a pod looks all the same. */
 const POLLS_ALL_THE_SAME = 6
 const FORGET_EVERY_MS = 60_000
+const END_PAUSES_EVERY_MS = 10_000
 const MORE_MS = 1000
 const DATABASE_WAIT_MS = 10_000
 
@@ -182,6 +184,7 @@ export async function startPod(options: PodOptions): Promise<Pod> {
         { name: 'recovery', run: (term) => recover({ database: work, podId, onCycle: tellCycle }, term) },
         { name: 'floors', run: createFloorRaiser(work) },
         { name: 'retention', run: atMostEvery(FORGET_EVERY_MS, async () => (await forgetter.round()).more) },
+        { name: 'pauses', run: atMostEvery(END_PAUSES_EVERY_MS, () => endPauses(work, tellReady)) },
         { name: 'audit', run: atMostEvery(FORGET_EVERY_MS, () => forgetOldAudit(work, config.auditDays)) },
       ],
       log,
@@ -192,10 +195,7 @@ export async function startPod(options: PodOptions): Promise<Pod> {
     const due = createDueMover({
       database: work,
       isLeading: () => leadership.term !== undefined,
-      onMoved() {
-        worker.ring()
-        say('ready')
-      },
+      onMoved: tellReady,
       log,
     })
 
@@ -340,6 +340,11 @@ export async function startPod(options: PodOptions): Promise<Pod> {
       needsToken: !keyring.isEmpty(),
       stop: life.stop,
       crash: life.crash,
+    }
+
+    function tellReady() {
+      worker.ring()
+      say('ready')
     }
 
     /** Cancelled elsewhere: a hint says so at once, the heartbeat makes sure. */

@@ -67,6 +67,16 @@ export const findFollowers = (sql: Sql, stepIds: string[]) => sql<{ id: string }
     and not exists (select from fleet_q.outcomes where outcomes.step_id = steps.id offset 0)
   order by id`
 
+/** What was cancelled with these, because they had submitted it. */
+export const findCancelledWith = (sql: Sql, stepIds: string[]) => sql<{ id: string }[]>`
+  select /* step.cancelled_with */ steps.id from fleet_q.steps
+  cross join lateral (select status, error from fleet_q.outcomes where step_id = steps.id offset 0) as outcome
+  where parent_id = any (${stepIds}::bigint[]) and not detached
+    and outcome.status = 'cancelled' and outcome.error ->> 'message' = ${CANCELLED_WITH}
+  order by steps.id`
+
+export const CANCELLED_WITH = 'what had submitted it was cancelled'
+
 /**
  * Puts the outcome of a step aside, so that it can be tried again. Two at once meet at the outcome's row.
  * `status::text`: the planner would otherwise walk all of `outcomes_not_completed`, whose condition this is, for a few
@@ -126,21 +136,6 @@ const stillHeld = (sql: Sql) => sql`
   not exists (
     select from fleet_q.attempts
     where attempts.step_id = held.step_id and attempts.claim_id = claims.id offset 0)`
-
-/**
- * What executions remember of their failure, before they are tried again: they begin at what failed. One that has undone
- * what it did begins anew.
- */
-export const forgetFailures = (sql: Sql, stepIds: string[]) => sql`
-  delete /* step.forget_failures */ from fleet_q.checkpoints as failure
-  where step_id = any (${stepIds}::bigint[])
-    and (
-      exists (
-        select from fleet_q.checkpoints as undone
-        where undone.step_id = failure.step_id and undone.name = '$failure' and undone.number = 1 offset 0)
-      or error is not null and not exists (
-        select from fleet_q.checkpoints as later
-        where later.step_id = failure.step_id and later.after_turn >= failure.turn offset 0))`
 
 /** Takes steps out of `ready`, where a cancelled one may still lie: within their lanes, there is no index by step. */
 export const removeFromReady = (sql: Sql, laneIds: number[], stepIds: string[]) => sql`

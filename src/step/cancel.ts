@@ -3,7 +3,7 @@ import { writeAudit } from '../access/audit.sql.ts'
 import { repeatOnConflict, type Database, type Sql } from '../db/connect.ts'
 import { FleetError } from '../errors.ts'
 import { pass } from '../kernel/failpoint.ts'
-import { askToUndo, cancelSteps, findFollowers } from './cancel.sql.ts'
+import { askToUndo, CANCELLED_WITH, cancelSteps, findFollowers } from './cancel.sql.ts'
 import { getStep, statusOf } from './read.ts'
 import type { StepStatus } from './step.ts'
 import { answerParents, lockLetters } from './wake.sql.ts'
@@ -61,7 +61,7 @@ export async function cancelWithFollowers(tx: Sql, stepIds: string[], reason: st
   for (let fresh = idsOf(cancelled); fresh.length > 0;) {
     const followers = (await findFollowers(tx, fresh)).map(({ id }) => id)
     await lockLetters(tx, followers, [])
-    const gone = await cancelSome(tx, followers, 'what had submitted it was cancelled')
+    const gone = await cancelSome(tx, followers, CANCELLED_WITH)
     cancelled.push(...gone)
     fresh = idsOf(gone)
   }

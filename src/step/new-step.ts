@@ -7,6 +7,8 @@ export interface As {
   parent?: Parent
   /** The id that its client chose for it. Where that is taken, it is an error: name_taken. */
   name?: string
+  /** The key of the execution whose input it has, as it was or edited. */
+  rerunOf?: string
 }
 
 /** The execution that submits steps. Where its claim does not stand any more, it submits nothing. */

@@ -1,16 +1,18 @@
 import type { Actor } from '../access/actor.ts'
 import { writeAudit } from '../access/audit.sql.ts'
-import type { Database, Sql } from '../db/connect.ts'
+import { repeatOnConflict, type Database, type Sql } from '../db/connect.ts'
 import { FleetError } from '../errors.ts'
 import { pass } from '../kernel/failpoint.ts'
 import type { Change } from './cancel.ts'
 import {
-  forgetFailures,
+  findCancelledWith,
   putInReady,
   putOutcomeAside,
   removeFromLater,
   removeFromReady,
 } from './cancel.sql.ts'
+import { dropChildren } from './put-aside.ts'
+import { putFailuresAside } from './put-aside.sql.ts'
 import { getStep, statusOf } from './read.ts'
 
 /** Gives a step that ended without success all its attempts again. */
@@ -51,20 +53,30 @@ export async function redrive(
   ids: string[],
   note: (tx: Sql, changed: number) => Promise<unknown>,
 ): Promise<number> {
-  const redriven = await database.begin(async (tx) => {
-    const aside = await takeOutcomes(tx, ids)
-    if (aside.length === 0) return 0
-    await forgetFailures(
-      tx,
-      aside.map((step) => step.step_id),
-    )
-    await putInReady(tx, aside)
-    await note(tx, aside.length)
-    await pass('redrive.before_commit')
-    return aside.length
-  })
+  // Whoever cancels at the same time locks the same rows, and may do so crosswise.
+  const redriven = await repeatOnConflict(() =>
+    database.begin(async (tx) => {
+      const aside = await takeOutcomes(tx, ids)
+      if (aside.length === 0) return 0
+      await putBack(tx, aside)
+      await note(tx, aside.length)
+      await pass('redrive.before_commit')
+      return aside.length
+    }),
+  )
   if (redriven > 0) await pass('redrive.after_commit')
   return redriven
+}
+
+/** With what was cancelled because they were. */
+export async function putBack(tx: Sql, steps: readonly { step_id: string; lane_id: number }[]): Promise<void> {
+  for (let next = steps; next.length > 0;) {
+    const ids = next.map((step) => step.step_id)
+    await dropChildren(tx, await putFailuresAside(tx, ids))
+    await putInReady(tx, [...next])
+    const followers = (await findCancelledWith(tx, ids)).map(({ id }) => id)
+    next = followers.length === 0 ? [] : await takeOutcomes(tx, followers)
+  }
 }
 
 /** Steps without their outcomes, and in no tray any more. */

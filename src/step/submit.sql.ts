@@ -113,3 +113,6 @@ export const takeExecutionName = (sql: Sql, name: string, stepId: string) => sql
   insert /* execution.take_name */ into fleet_q.execution_names (name, step_id) values (${name}, ${stepId})
   on conflict (name) do nothing
   returning name`
+
+export const writeRerun = (sql: Sql, stepId: string, ofStepId: string) => sql`
+  insert /* execution.rerun */ into fleet_q.reruns (step_id, of_step_id) values (${stepId}, ${ofStepId})`

@@ -13,6 +13,7 @@ import {
   nameStepsOfKey,
   takeExecutionName,
   takeIdempotencyKey,
+  writeRerun,
   type NewStep,
 } from './submit.sql.ts'
 import { shareClaim } from './transact.sql.ts'
@@ -126,7 +127,7 @@ export function createSubmitter({
     wishes: StepWish[],
     key: string | undefined,
     laneIds: (number | undefined)[],
-    { parent, name }: As,
+    { parent, name, rerunOf }: As,
   ): Promise<Submitted & { replaced: boolean }> {
     // A cancel locks the letter as well: it sees this child, or this sees the cancel.
     if (parent) await lockLetters(tx, [parent.id], [])
@@ -161,6 +162,7 @@ export function createSubmitter({
       (await takeExecutionName(tx, name, keyOf(first))).length === 0
     )
       throw new FleetError('name_taken', `There is an execution "${name}" already.`)
+    if (rerunOf !== undefined && first !== undefined) await writeRerun(tx, keyOf(first), rerunOf)
     if (key !== undefined) await nameStepsOfKey(tx, key, stepIds.map(keyOf))
     return { stepIds, replayed: false, replaced }
   }
@@ -183,6 +185,7 @@ export function createSubmitter({
         const guarded =
           as.parent !== undefined ||
           as.name !== undefined ||
+          as.rerunOf !== undefined ||
           key !== undefined ||
           wishes.some((wish) => wish.unique)
         const [only] = wishes

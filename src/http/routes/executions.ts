@@ -1,5 +1,8 @@
 import { describeExecution, keyOfExecution, pageOfExecutions } from '../../execution/read-execution.ts'
 import { countAsleep } from '../../execution/execution.sql.ts'
+import { readHistory } from '../../execution/read-history.ts'
+import { rerunExecution } from '../../execution/rerun-execution.ts'
+import { sendBack } from '../../execution/send-back.ts'
 import { offerEvent } from '../../execution/send-event.ts'
 import { startExecution } from '../../execution/start-execution.ts'
 import { FleetError } from '../../errors.ts'
@@ -12,7 +15,11 @@ type Mine =
   | 'listExecutions'
   | 'startExecution'
   | 'getExecution'
+  | 'getHistory'
   | 'cancelExecution'
+  | 'retryExecution'
+  | 'restartExecution'
+  | 'rerunExecution'
   | 'waitForExecution'
   | 'getStats'
   | 'sendEvent'
@@ -21,6 +28,14 @@ const WAIT_SECONDS_MAX = 30
 
 export const executionRoutes = (door: Door): Pick<Handlers, Mine> => {
   const { database } = door
+  const onReady = () => {
+    door.onReady()
+    door.say('ready')
+  }
+  const onCancelled = () => {
+    door.onCancelled()
+    door.say('cancel')
+  }
   return {
     async listExecutions({ query }) {
       const { executions, next } = await pageOfExecutions(
@@ -46,16 +61,31 @@ export const executionRoutes = (door: Door): Pick<Handlers, Mine> => {
     async cancelExecution({ params }, caller) {
       const { execution_id } = params
       const { step_id } = await describeExecution(database, execution_id)
-      await cancelStep(database, caller, step_id, 'cancelled by an operator', () => {
-        door.onCancelled()
-        door.say('cancel')
-      })
+      await cancelStep(database, caller, step_id, 'cancelled by an operator', onCancelled)
       const minimal = /\breturn=minimal\b/.test(caller.header('prefer') ?? '')
       const { completed_at, updated_at } = await describeExecution(database, execution_id)
       return {
         ...(minimal ? { status: 204 as const } : {}),
         body: { execution_id, status: 'cancelled', cancelled_at: completed_at ?? updated_at },
       }
+    },
+
+    getHistory: async ({ params }) => ({ body: await readHistory(database, params.execution_id) }),
+
+    async retryExecution({ params: { execution_id }, body: { from, number, reason = null } }, caller) {
+      const how = { reason, onReady, onCancelled }
+      await sendBack(database, caller, execution_id, from === undefined ? 'failure' : { name: from, number }, how)
+      return { body: await describeExecution(database, execution_id) }
+    },
+
+    async restartExecution({ params: { execution_id }, body: { reason = null } }, caller) {
+      await sendBack(database, caller, execution_id, 'top', { reason, onReady, onCancelled })
+      return { body: await describeExecution(database, execution_id) }
+    },
+
+    async rerunExecution({ params, body }) {
+      const executionId = await rerunExecution(door, params.execution_id, body)
+      return { body: await describeExecution(database, executionId) }
     },
 
     async waitForExecution({ params, query }, caller) {
@@ -89,10 +119,7 @@ export const executionRoutes = (door: Door): Pick<Handlers, Mine> => {
     async sendEvent({ params, body }) {
       const { execution_id, event_name } = params
       const delivered = await offerEvent(database, execution_id, event_name, body)
-      if (delivered) {
-        door.onReady()
-        door.say('ready')
-      }
+      if (delivered) onReady()
       return { body: { execution_id, event_name, delivered } }
     },
   }

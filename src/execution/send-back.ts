@@ -1,0 +1,82 @@
+import type { Actor } from '../access/actor.ts'
+import { writeAudit } from '../access/audit.sql.ts'
+import { repeatOnConflict, type Database, type Sql } from '../db/connect.ts'
+import { FleetError } from '../errors.ts'
+import { given } from '../step/bulk.ts'
+import { dropChildren } from '../step/put-aside.ts'
+import { putCheckpointsAside } from '../step/put-aside.sql.ts'
+import { statusOf } from '../step/read.ts'
+import { putBack, takeOutcomes } from '../step/redrive.ts'
+import { lockLetters } from '../step/wake.sql.ts'
+import { getExecutionStep, keyOfExecution } from './read-execution.ts'
+import { findTurns, takeOutOfLater } from './send-back.sql.ts'
+import { FAILURE } from './undo.ts'
+
+/** Where it is to go on: at what failed, at a checkpoint by its name, or from the top. */
+export type From = 'failure' | 'top' | { name: string; number?: number | undefined }
+
+/**
+ * An execution that has ended without success, or stands still, goes on from an earlier place. What it remembers before
+ * that it keeps; the rest is put aside, for people to look at.
+ */
+export async function sendBack(
+  database: Database,
+  actor: Actor,
+  executionId: string,
+  from: From,
+  { reason, onReady, onCancelled }: { reason: string | null; onReady: () => void; onCancelled: () => void },
+): Promise<void> {
+  const { id } = await database.run((sql) => keyOfExecution(sql, executionId))
+  const dropped = await repeatOnConflict(() =>
+    database.begin(async (tx) => {
+      await lockLetters(tx, [id], [])
+      const [taken] = [...(await takeOutOfLater(tx, id)), ...(await takeOutcomes(tx, [id]))]
+      if (!taken) throw await notPossible(tx, executionId)
+      const cancelled = from === 'failure' ? 0 : await forgetFrom(tx, id, from)
+      await putBack(tx, [taken])
+      await writeAudit(tx, actor, executionId, given({ from, reason, cancelled: cancelled || null }))
+      return cancelled
+    }),
+  )
+  onReady()
+  if (dropped > 0) onCancelled()
+}
+
+/** Answers how many steps that it had submitted since then are cancelled with this. */
+const forgetFrom = async (tx: Sql, id: string, from: Exclude<From, 'failure'>) =>
+  dropChildren(tx, await putCheckpointsAside(tx, id, from === 'top' ? 0 : await turnOf(tx, id, from)))
+
+async function turnOf(tx: Sql, id: string, { name, number }: { name: string; number?: number | undefined }) {
+  const rows = await findTurns(tx, id, name)
+  if (rows.some((row) => row.name === FAILURE))
+    throw new FleetError(
+      'wrong_state',
+      'What it had done has been undone, so it cannot go on in the middle. Restart it, from the top.',
+    )
+  const [first, second] = rows
+  if (!first)
+    throw new FleetError('invalid_input', `It remembers nothing of the name "${name}".`, {
+      issues: [{ at: 'from', message: 'is no checkpoint that has a result; GET the execution lists them as steps' }],
+    })
+  if (number === undefined && second)
+    throw new FleetError('invalid_input', `It came by "${name}" ${rows.length} times.`, {
+      issues: [{ at: 'number', message: `says which of them is meant: 1 to ${rows.length}` }],
+    })
+  const chosen = number === undefined ? first : rows.find((row) => row.number === number)
+  if (chosen) return chosen.turn
+  throw new FleetError('invalid_input', `It came by "${name}" ${rows.length} times.`, {
+    issues: [{ at: 'number', message: `must be 1 to ${rows.length}` }],
+  })
+}
+
+async function notPossible(tx: Sql, executionId: string): Promise<FleetError> {
+  const step = await getExecutionStep(tx, executionId)
+  const status = statusOf(step)
+  const why =
+    status === 'completed'
+      ? 'is completed; rerun it, which starts another with the same input'
+      : step.outcome !== null
+        ? `is ${status}, but a pod has not let go of it yet; try again in a moment`
+        : 'runs, or is about to; cancel it first, or pause it and try again when it stands still'
+  return new FleetError('wrong_state', `Execution '${executionId}' ${why}.`)
+}

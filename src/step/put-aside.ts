@@ -1,0 +1,23 @@
+import type { Sql } from '../db/connect.ts'
+import { findFollowers } from './cancel.sql.ts'
+import { cancelWithFollowers } from './cancel.ts'
+import { childKey } from './child-key.ts'
+import { freeKeys, type AsideRow } from './put-aside.sql.ts'
+
+/**
+ * What submitted steps and was put aside submits them anew: what it had submitted, and is not detached, is cancelled.
+ * Answers how many were.
+ */
+export async function dropChildren(tx: Sql, aside: readonly AsideRow[]): Promise<number> {
+  const children = aside.filter(({ kind }) => kind === 'child')
+  if (children.length === 0) return 0
+  await freeKeys(
+    tx,
+    children.map((place) => childKey(place.step_id, place)),
+  )
+  const parents = [...new Set(children.map((place) => place.step_id))]
+  const followers = new Set((await findFollowers(tx, parents)).map(({ id }) => id))
+  const live = children.flatMap(({ child_id }) => (child_id && followers.has(child_id) ? child_id : []))
+  if (live.length === 0) return 0
+  return (await cancelWithFollowers(tx, live, 'what had submitted it was sent back')).length
+}
