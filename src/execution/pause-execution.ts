@@ -60,13 +60,15 @@ export async function resumeExecutions(
 /**
  * What is held by pauses that are over goes on. Also a chore of the leader: whoever ended one may have died before this. A
  * claim that began before its end may yet put something off for it, so it is forgotten when all of those have ended.
+ * Answers whether some remain.
  */
-export async function endPauses(database: Database, onReady: () => void): Promise<void> {
+export async function endPauses(database: Database, onReady: () => void): Promise<boolean> {
   const ended = (await database.run(findEndedPauses)).map(({ execution }) => execution)
-  if (ended.length === 0) return
+  if (ended.length === 0) return false
   const isSure = await claimsUnderWay(database)
   const gone = await database.run((sql) => goOnAfterPauses(sql, ended, isSure))
   if (gone.length > 0) onReady()
+  return !isSure
 }
 
 /** One execution has one name here, however it was asked for. */
