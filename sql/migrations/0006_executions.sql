@@ -246,3 +246,63 @@ language sql volatile as $$
   )
   select fleet_q.end_waits(array(select distinct step_id from answered))
 $$;
+
+-- What each kind of role may do, all of it: as in 0005, and with the tables of executions.
+create or replace function fleet_q.apply_grants() returns void
+language plpgsql set search_path = pg_catalog, pg_temp as $$
+declare
+  grantee record;
+begin
+  for grantee in
+    select role::text as name, kind from fleet_q.grants
+    where role in (select oid from pg_roles) order by role
+  loop
+    execute format('revoke all on all tables in schema fleet_q from %s', grantee.name);
+    execute format('revoke all on all sequences in schema fleet_q from %s', grantee.name);
+    execute format('revoke all on all functions in schema fleet_q from %s', grantee.name);
+    execute format('grant usage on schema fleet_q to %s', grantee.name);
+    if grantee.kind = 'app' then
+      -- A pod: it reads and writes rows, and makes, changes and empties no table.
+      execute format('grant select, insert, update, delete on all tables in schema fleet_q to %s', grantee.name);
+      execute format('revoke insert, update, delete on fleet_q.migrations, fleet_q.grants from %s', grantee.name);
+      -- Lines are added, with the number and the time that the database gives them.
+      execute format('revoke insert, update, delete on fleet_q.audit from %s', grantee.name);
+      execute format('grant insert (operation, target, who, role, ip, request_id, details) on fleet_q.audit to %s',
+        grantee.name);
+      execute format('revoke update, delete on fleet_q.tokens from %s', grantee.name);
+      -- Neither a role nor a digest changes.
+      execute format('grant update (used_at, revoked_at) on fleet_q.tokens to %s', grantee.name);
+      execute format('grant usage, select on all sequences in schema fleet_q to %s', grantee.name);
+      execute format('grant execute on function fleet_q.forget_audit(interval, int) to %s', grantee.name);
+    else
+      -- A person or a chart: where steps lie and how they fare, nothing of what they carry. No args, no metadata, no
+      -- results, no error, no log line, no idempotency or unique key, no token. Keys of lanes are seen: they say what
+      -- waits for what.
+      execute format('grant select on fleet_q.lanes, fleet_q.ready, fleet_q.later, fleet_q.claims, fleet_q.pods,
+        fleet_q.leader_terms, fleet_q.recovery_cycles, fleet_q.dead_letters, fleet_q.limits, fleet_q.next_floor,
+        fleet_q.migrations to %s', grantee.name);
+      execute format('grant select (id, type, key, paused_at, until) on fleet_q.pauses to %s', grantee.name);
+      execute format('grant select (id, salt, lane_id, max_retries, timeout_ms, created_at, run_at, expires_at,
+        parent_id, detached) on fleet_q.steps to %s', grantee.name);
+      -- Names of checkpoints and of events, and ids that clients chose, may tell of a person.
+      execute format('grant select (step_id, number, kind, turn, after_turn, claim_id, at, due_at, arrived_at, failures,
+        child_id) on fleet_q.checkpoints to %s', grantee.name);
+      execute format('grant select (step_id, put_aside_at, number, kind, turn, after_turn, at, due_at, failures,
+        child_id) on fleet_q.past_checkpoints to %s', grantee.name);
+      execute format('grant select (id, step_id, sent_at, taken_by) on fleet_q.events to %s', grantee.name);
+      execute format('grant select (step_id, paused_at, until) on fleet_q.execution_pauses to %s', grantee.name);
+      execute format('grant select on fleet_q.reruns to %s', grantee.name);
+      execute format('grant select (step_id, status, attempt, claim_id, pod_id, started_at, settled_at)
+        on fleet_q.outcomes to %s', grantee.name);
+      execute format('grant select (step_id, claim_id, attempt, pod_id, ended, started_at, ended_at)
+        on fleet_q.attempts to %s', grantee.name);
+      execute format('grant select (id, step_id, at, status, attempt, reason) on fleet_q.redrives to %s', grantee.name);
+      execute format('grant select (step_id, claim_id, percent, at) on fleet_q.progress to %s', grantee.name);
+      execute format('grant select (step_id, key, type, priority, status, tray, attempt, max_retries, pod_id,
+        created_at, due_at, started_at, settled_at) on fleet_q.step_status to %s', grantee.name);
+      execute format('grant select on fleet_q.step_ids, fleet_q.positions to %s', grantee.name);
+    end if;
+  end loop;
+end $$;
+
+select fleet_q.apply_grants();

@@ -44,6 +44,16 @@ export const findCheckpoints = (sql: Sql, stepIds: string[]) => sql<CheckpointRo
   from unnest(${stepIds}::bigint[]) as wanted (step_id)
   cross join lateral (select * from fleet_q.checkpoints where step_id = wanted.step_id offset 0) as checkpoints`
 
+/** What has come for what these executions wait for. */
+export const findArrived = (sql: Sql, stepIds: string[]) => sql<CheckpointRow[]>`
+  select /* execution.arrived */ checkpoints.step_id, name, number, kind, turn, null::float8 as due_ms, true as arrived,
+    failures, child_id, result, result is null as empty, error
+  from unnest(${stepIds}::bigint[]) as wanted (step_id)
+  cross join lateral (
+    select * from fleet_q.checkpoints
+    where step_id = wanted.step_id and turn is null and arrived_at is not null offset 0
+  ) as checkpoints`
+
 /** One checkpoint as it is written: with its turn when it is done, open without. */
 export interface NewCheckpoint {
   claimId: string

@@ -2,6 +2,7 @@ import { repeatOnConflict, type Database } from '../db/connect.ts'
 import { isUnavailable, sqlState } from '../db/failure.ts'
 import { batcher } from '../kernel/batch.ts'
 import {
+  findArrived,
   findCheckpoints,
   forgetFailure,
   writeCheckpoints,
@@ -23,12 +24,14 @@ export interface Checkpoints {
 }
 
 const BATCH_MAX = 500
+/** Whole memories in one answer: some are large. */
+const MEMORIES_MAX = 50
 const AGAIN_MS = 250
 const UNIQUE_VIOLATION = '23505'
 
 export function createCheckpoints(database: Database, podId: string): Checkpoints {
   const of = batcher<string, CheckpointRow[]>({
-    batchMax: BATCH_MAX,
+    batchMax: MEMORIES_MAX,
     async flush(stepIds) {
       return inOrder(stepIds, await database.run((sql) => findCheckpoints(sql, stepIds)))
     },
@@ -55,7 +58,7 @@ export function createCheckpoints(database: Database, podId: string): Checkpoint
           await answerWaits(tx, ids)
         }),
       )
-      return inOrder(stepIds, await database.run((sql) => findCheckpoints(sql, ids)))
+      return inOrder(stepIds, await database.run((sql) => findArrived(sql, ids)))
     },
   })
 
