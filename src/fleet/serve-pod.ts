@@ -56,6 +56,8 @@ export function servePod({ config, door, keyring, log, checkAnswers }: ServeOpti
     handlers: openDoors(door),
     apiPrefix: config.apiPrefix,
     pages: [metricsPage(door), alivePage],
+    observe: ({ operation, durationMs }) =>
+      door.meters.httpSeconds.observe(operation ?? 'none', durationMs / 1000),
     checkAnswers,
   })
   return serveHttp(app, {

@@ -13,6 +13,7 @@ import { createCheckpoints } from '../execution/checkpoints.ts'
 import { endPauses } from '../execution/pause-execution.ts'
 import { createChildren } from '../execution/submit-child.ts'
 import { pass } from '../kernel/failpoint.ts'
+import { createMeters } from '../kernel/meters.ts'
 import { newPodId } from '../kernel/ids.ts'
 import type { Log } from '../kernel/log.ts'
 import { createLeadership, type Chore } from '../leader/lead.ts'
@@ -100,7 +101,8 @@ export async function startPod(options: PodOptions): Promise<Pod> {
   const connectionName = (part: string) => `fleet-q ${part} ${publicId}`.slice(0, 63)
   // Apart, so that slow questions of people cannot starve the work. A handler's transaction has a connection to itself.
   const work = pool('work', Math.max(2, Math.ceil(config.databasePoolMax / 2)), 10_000)
-  const door = inWords(pool('door', Math.max(1, Math.floor(config.databasePoolMax / 2)), 5000))
+  const asked = pool('door', Math.max(1, Math.floor(config.databasePoolMax / 2)), 5000)
+  const door = inWords(asked)
   // One connection, because what is sent on it keeps its order.
   const shared = pool('submits', 1, 5000)
   const transactions = connectApart({
@@ -147,6 +149,7 @@ export async function startPod(options: PodOptions): Promise<Pod> {
     let lastCycle: string | null = null
     const { say, sayBehind } = createHints(work, podId)
     const notes = createNotes(work, log)
+    const meters = createMeters()
 
     const executions = {
       podId,
@@ -166,6 +169,7 @@ export async function startPod(options: PodOptions): Promise<Pod> {
       stepTimeoutMs: config.stepTimeoutSeconds * 1000,
       notes,
       executions,
+      meters,
       log,
       mayClaim: () => heartbeat.mayClaim(),
       onPutBack: () => say('forget'),
@@ -286,12 +290,14 @@ export async function startPod(options: PodOptions): Promise<Pod> {
       onLimit: refreshLimits,
       onCycle: tellCycle,
       term: () => leadership.term,
+      meters,
       vitals: () => ({
         phase: drainWanted && life.phase === 'ready' ? 'draining' : life.phase,
         uptimeSeconds: (performance.now() - bornAt) / 1000,
         running: worker.running,
         stuck: worker.stuck,
         healthy: worker.stuck <= capacity * STUCK_SHARE,
+        databaseCalls: { work: work.underWay, door: asked.underWay, submits: shared.underWay },
         beatAgeMs: heartbeat.lastBeatAgeMs(),
         heartbeatMs,
         loopAgesMs: Object.fromEntries(loops.map((each) => [each.name, each.lastSuccessAgeMs()])),
@@ -357,6 +363,9 @@ export async function startPod(options: PodOptions): Promise<Pod> {
     }
 
     function tellCycle(summary: CycleSummary) {
+      meters.recoverySeconds.observe('cycle', summary.durationMs / 1000)
+      if (summary.requeued > 0) meters.recovered.add(['put_back'], summary.requeued)
+      if (summary.terminal > 0) meters.recovered.add(['given_up'], summary.terminal)
       if (summary.requeued + summary.terminal > 0) {
         // Put to the front of their lanes: before the marks, here and elsewhere.
         worker.lookAtFronts()

@@ -4,6 +4,7 @@ import type { ExecutionParts } from '../execution/open-execution.ts'
 import { settleExecutions, touchesWaits } from '../execution/settle-executions.ts'
 import { pass } from '../kernel/failpoint.ts'
 import type { Log } from '../kernel/log.ts'
+import type { Meters } from '../kernel/meters.ts'
 import {
   findSettledElsewhere,
   findStrayClaims,
@@ -35,6 +36,7 @@ export interface WorkerOptions {
   stepTimeoutMs: number
   notes: Notes
   executions: ExecutionParts
+  meters: Meters
   log: Log
   mayClaim(): boolean
   /** Something lies in a lane again: tell whoever waits. */
@@ -76,6 +78,7 @@ const SWEEP_MS = 25_000
  * such look walks every dead entry. */
 const IDLE_SWEEP_MS = 2000
 const UNIQUE_VIOLATION = '23505'
+const NO_LABEL = ['']
 const CONTENDED_MS = 20
 /** An exchange that we gave up waiting for may still commit on the server, after the look that followed it. */
 const STRAY_CHECK_MS = 30_000
@@ -90,7 +93,7 @@ export const STUCK_SHARE = 0.5
 
 /** The claim loop: hands in what ended, takes what there are free slots for, in one statement. */
 export function createWorker(options: WorkerOptions): PodWorker {
-  const { database, podId, registry, capacity, log } = options
+  const { database, podId, registry, capacity, meters, log } = options
   const types = [...registry.keys()]
   const marks = createMarks()
   const limits = createLimitedClaims(database, types)
@@ -161,6 +164,7 @@ export function createWorker(options: WorkerOptions): PodWorker {
     }
     const goesShortWay = mail.reports.some((report) => !report.mayStand)
     asked += free
+    const sentAt = performance.now()
     let rows
     try {
       const held = pass('exchange.before')
@@ -180,6 +184,7 @@ export function createWorker(options: WorkerOptions): PodWorker {
       asked -= free
     }
     outbox.delivered(mail)
+    meters.exchangeSeconds.observe(free > 0 ? 'claim' : 'settle', (performance.now() - sentAt) / 1000)
     receive(mail, rows, free)
     if (isLimitFreed) options.onLimitFreed()
     if (free > 0) await claimLimited(free)
@@ -242,6 +247,7 @@ export function createWorker(options: WorkerOptions): PodWorker {
 
   function take(claimed: ClaimedStep[]) {
     if (claimed.length === 0) return
+    meters.claimed.add(NO_LABEL, claimed.length)
     marks.took(claimed, performance.now())
     turns = takeTurns(turns, claimed)
     for (const step of claimed) outbox.opened(step.claim_id)
@@ -273,6 +279,8 @@ export function createWorker(options: WorkerOptions): PodWorker {
 
   function onEnd(step: ClaimedStep, report: Report | undefined, ranMs: number) {
     ahead.ran(ranMs)
+    meters.attemptSeconds.observe(step.type, ranMs / 1000)
+    meters.ended.add([step.type, report?.outcome ?? report?.ended ?? 'completed'])
     if (limits.has(step.type)) {
       limitFreed = true
       // Another of its type may start now, here as well.
@@ -289,6 +297,7 @@ export function createWorker(options: WorkerOptions): PodWorker {
 
   function noteRefusals(rows: { kind: string }[]) {
     const fenced = rows.filter((row) => row.kind === 'fenced').length
+    if (fenced > 0) meters.refused.add(NO_LABEL, fenced)
     if (fenced > 0) log.warn({ refused: fenced }, 'late answers were refused: their claims are gone')
   }
 

@@ -1,4 +1,5 @@
 import type { Database } from '../../db/connect.ts'
+import type { Meters } from '../../kernel/meters.ts'
 import type { CycleSummary } from '../../recovery/run-cycle.ts'
 import type { StepDefinition } from '../../step/handler.ts'
 import type { Submitter } from '../../step/submit.ts'
@@ -25,6 +26,7 @@ export interface Door {
   /** Of this pod, while it leads. */
   term(): string | undefined
   vitals(): Vitals
+  meters: Meters
 }
 
 export interface Vitals {
@@ -33,6 +35,8 @@ export interface Vitals {
   running: number
   stuck: number
   healthy: boolean
+  /** Under way, by pool. */
+  databaseCalls: Record<string, number>
   beatAgeMs: number | undefined
   heartbeatMs: number
   loopAgesMs: Record<string, number | undefined>
