@@ -79,6 +79,16 @@ export const sendEvent = (sql: Sql, stepId: string, name: string, payload: strin
 >`
   select /* execution.send_event */ fleet_q.send_event_to(${stepId}, ${name}, ${payload}::text::jsonb) as delivered`
 
+/** Executions that hold no slot, by type and why. */
+export const countHeld = (sql: Sql, max: number) => sql<{ type: string; why: string; executions: number }[]>`
+  select /* execution.count_held */ lanes.type, held.why, count(*)::float8 as executions
+  from (
+    select lane_id, why::text as why from fleet_q.later
+    where why::text in ('sleep', 'wait', 'attention', 'pause') limit ${max}
+  ) as held
+  cross join lateral (select type from fleet_q.lanes where id = held.lane_id offset 0) as lanes
+  group by lanes.type, held.why`
+
 /** Executions that are under way though no pod holds them: asleep, or to be started again. */
 export const countAsleep = (sql: Sql, max: number) => sql<{ asleep: number }[]>`
   select /* execution.count_asleep */ count(*)::float8 as asleep

@@ -1,4 +1,5 @@
-import { countLanes, countOutcomes, findOldestReady } from '../../step/queue.sql.ts'
+import { countHeld } from '../../execution/execution.sql.ts'
+import { COUNT_MAX, countLanes, countOutcomes, findOldestReady } from '../../step/queue.sql.ts'
 import { sumSlots } from '../../pod/pod.sql.ts'
 import type { Counter, Histogram } from '../../kernel/meters.ts'
 import type { Page } from '../endpoint.ts'
@@ -92,11 +93,12 @@ function counted({ meters }: Door): Sample[] {
 
 const fleetSamples = (door: Door): Promise<Sample[]> =>
   door.database.run(async (sql) => {
-    const [lanes, [outcomes], [slots], oldest] = await Promise.all([
+    const [lanes, [outcomes], [slots], oldest, held] = await Promise.all([
       countLanes(sql),
       countOutcomes(sql),
       sumSlots(sql),
       findOldestReady(sql),
+      countHeld(sql, COUNT_MAX),
     ])
     const types = new Map<string, { ready: number; later: number }>()
     for (const lane of lanes) {
@@ -118,6 +120,12 @@ const fleetSamples = (door: Door): Promise<Sample[]> =>
         help: 'How long the first in line of a type has been there, of those that were never tried.',
         type: 'gauge',
         rows: oldest.map(({ type, seconds }) => ({ labels: { type }, value: seconds })),
+      },
+      {
+        name: 'fleet_q_executions_held',
+        help: 'Executions that hold no slot, by type: asleep, waiting, parked for somebody (attention) or paused.',
+        type: 'gauge',
+        rows: held.map(({ type, why, executions }) => ({ labels: { type, why }, value: executions })),
       },
       gauge('fleet_q_steps_claimed', 'Steps that are claimed and not settled.', outcomes?.claimed ?? 0),
       {
