@@ -171,10 +171,10 @@ export const RestartExecution = z.strictObject({ reason: because }).meta({ id: '
 
 export const RerunExecution = z
   .strictObject({
-    execution_id: chosenId.optional(),
+    new_execution_id: chosenId.optional(),
     payload: jsonObject.optional().describe('instead of the input that it had'),
   })
-  .meta({ id: 'RerunExecution', examples: [{ execution_id: 'order-17b', payload: { amount: 18 } }] })
+  .meta({ id: 'RerunExecution', examples: [{ new_execution_id: 'order-17b', payload: { amount: 18 } }] })
 
 export const ExecutionHistory = z
   .strictObject({

@@ -9,7 +9,7 @@ import { findLetter } from './send-back.sql.ts'
 export async function rerunExecution(
   { database, submitter }: { database: Database; submitter: Submitter },
   executionId: string,
-  { execution_id: name, payload }: { execution_id?: string | undefined; payload?: object | undefined },
+  { new_execution_id: name, payload }: { new_execution_id?: string | undefined; payload?: object | undefined },
 ): Promise<string> {
   const { id } = await database.run((sql) => keyOfExecution(sql, executionId))
   const [letter] = await database.run((sql) => findLetter(sql, id))
