@@ -60,6 +60,7 @@ export async function cancelWithFollowers(tx: Sql, stepIds: string[], reason: st
   const cancelled = await cancelSome(tx, stepIds, reason)
   for (let fresh = idsOf(cancelled); fresh.length > 0;) {
     const followers = (await findFollowers(tx, fresh)).map(({ id }) => id)
+    if (followers.length === 0) break
     await lockLetters(tx, followers, [])
     const gone = await cancelSome(tx, followers, CANCELLED_WITH)
     cancelled.push(...gone)

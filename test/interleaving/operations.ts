@@ -40,7 +40,7 @@ export const TYPE = 'made'
 
 const ALL_TABLES = `fleet_q.steps, fleet_q.lanes, fleet_q.ready, fleet_q.later, fleet_q.claims, fleet_q.attempts,
   fleet_q.outcomes, fleet_q.dead_letters, fleet_q.redrives, fleet_q.idempotency_keys, fleet_q.unique_keys,
-  fleet_q.pauses, fleet_q.recovery_cycles, fleet_q.leader_terms, fleet_q.pods`
+  fleet_q.pauses, fleet_q.checkpoints, fleet_q.past_checkpoints, fleet_q.recovery_cycles, fleet_q.leader_terms, fleet_q.pods`
 
 export async function setScene(sql: postgres.Sql, options: { victimIsDead: boolean }): Promise<Scene> {
   await sql.unsafe(`truncate ${ALL_TABLES} restart identity cascade`)
@@ -96,7 +96,6 @@ export const GATED = new Set([
   'recovery.take_claims',
   'recovery.put_back',
   'step.cancel',
-  'execution.lock',
   'step.put_aside',
   'step.unready',
   'step.unlater',
