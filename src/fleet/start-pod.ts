@@ -173,7 +173,7 @@ export async function startPod(options: PodOptions): Promise<Pod> {
       log,
       mayClaim: () => heartbeat.mayClaim(),
       onPutBack: () => say('forget'),
-      onLimitFreed: () => say('ready'),
+      onReady: () => say('ready'),
       onDueIn: (ms) => due.dueIn(ms),
       onRunning: (running, stuck) => heartbeat.show(running, stuck),
     })

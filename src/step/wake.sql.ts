@@ -34,8 +34,8 @@ export const answerWaits = (sql: Sql, stepIds: string[]) => sql<{ step_id: strin
   select step_id from answered where fleet_q.end_waits(array(select step_id from answered)) >= 0`
 
 /** Whoever waits for these steps has its answer: they have ended. */
-export const answerParents = (sql: Sql, stepIds: string[]) => sql`
-  select /* execution.answer_parents */ fleet_q.answer_parents(${stepIds}::bigint[])`
+export const answerParents = (sql: Sql, stepIds: string[]) => sql<{ woken: number }[]>`
+  select /* execution.answer_parents */ fleet_q.answer_parents(${stepIds}::bigint[]) as woken`
 
 /** How steps that an execution waits for have ended. */
 export const findOutcomes = (sql: Sql, stepIds: string[]) => sql<

@@ -41,8 +41,8 @@ export interface WorkerOptions {
   mayClaim(): boolean
   /** Something lies in a lane again: tell whoever waits. */
   onPutBack(): void
-  /** A step of a limited type has ended: another pod may start one. */
-  onLimitFreed(): void
+  /** Something may start that could not before: tell the other pods. */
+  onReady(): void
   /** A step of this pod is due again in so many milliseconds. */
   onDueIn(ms: number): void
   onRunning(running: number, stuck: number): void
@@ -186,17 +186,29 @@ export function createWorker(options: WorkerOptions): PodWorker {
     outbox.delivered(mail)
     meters.exchangeSeconds.observe(free > 0 ? 'claim' : 'settle', (performance.now() - sentAt) / 1000)
     receive(mail, rows, free)
-    if (isLimitFreed) options.onLimitFreed()
+    if (isLimitFreed) options.onReady()
     if (free > 0) await claimLimited(free)
     if (performance.now() - strayCheckedAt > STRAY_CHECK_MS) await releaseStrayClaims(STRAY_SECONDS)
   }
 
   function send(mail: Mail, free: number): Promise<(ClaimedStep | RefusedReport | DroppedSteps)[]> {
-    if (touchesWaits(mail.reports)) return settleExecutions(database, podId, mail.reports, mail.ended)
+    if (touchesWaits(mail.reports)) return settleWaits(mail)
     if (free === 0) return database.run((sql) => settle(sql, podId, mail.reports, mail.ended))
     sweepIfDue()
     const want = { podId, types, limit: free, turns, ...marks.all() }
     return database.run((sql) => exchange(sql, want, mail.reports, mail.ended))
+  }
+
+  async function settleWaits({ reports, ended }: Mail): Promise<RefusedReport[]> {
+    const { refused, woken } = await settleExecutions(database, podId, reports, ended)
+    if (woken > 0) tellWoken()
+    return refused
+  }
+
+  /** Executions may go on, here and elsewhere. */
+  function tellWoken() {
+    mayFind = true
+    options.onReady()
   }
 
   function receive({ reports }: Mail, rows: (ClaimedStep | RefusedReport | DroppedSteps)[], free: number) {
@@ -287,7 +299,10 @@ export function createWorker(options: WorkerOptions): PodWorker {
       mayFind = true
     }
     if (report) outbox.add(report)
-    else outbox.closed(step.claim_id)
+    else {
+      outbox.closed(step.claim_id)
+      if (step.has_parent) tellWoken()
+    }
     worker.ring()
   }
 

@@ -35,6 +35,8 @@ export const executionRoutes = (door: Door): Pick<Handlers, Mine> => {
   const onCancelled = () => {
     door.onCancelled()
     door.say('cancel')
+    // An execution may have waited for it.
+    onReady()
   }
   return {
     async listExecutions({ query }) {

@@ -20,6 +20,8 @@ export const stepRoutes = (door: Door): Pick<Handlers, Mine> => {
   const onCancelled = () => {
     door.onCancelled()
     door.say('cancel')
+    // An execution may have waited for it.
+    onReady()
   }
   const onReady = () => {
     door.onReady()
