@@ -10,7 +10,7 @@ import { migrate } from '../db/migrate.ts'
 import { isUnverified } from '../db/tls.ts'
 import type { Door } from '../http/routes/door.ts'
 import { createCheckpoints } from '../execution/checkpoints.ts'
-import { createChildren } from '../execution/submit-child.ts'
+import { createSubmitChildren } from '../execution/submit-children.ts'
 import { pass } from '../kernel/failpoint.ts'
 import { newPodId } from '../kernel/ids.ts'
 import type { Log } from '../kernel/log.ts'
@@ -150,7 +150,7 @@ export async function startPod(options: PodOptions): Promise<Pod> {
       podId,
       transactions,
       checkpoints: createCheckpoints(work, podId),
-      submitChild: createChildren((wishes, key, as) => submitter.submit(wishes, key, as)),
+      submitChildren: createSubmitChildren((wishes, key, as) => submitter.submit(wishes, key, as)),
     }
     const worker = createWorker({
       database: work,
