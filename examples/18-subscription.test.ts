@@ -10,10 +10,11 @@ const charges = new Map<string, string>()
 
 const Leaving = z.object({ why: z.string() })
 
-const subscription = defineStep('subscription', { input: z.object({ plan: z.string() }) }, async (args, ctx) => {
+const Plan = z.object({ plan: z.string() })
+const subscription = defineStep('subscription', { input: Plan }, async ({ plan }, ctx) => {
   for (let month = 1; ; month++) {
     const key = `${ctx.idempotencyKey} ${month}`
-    await ctx.run('charge', () => void charges.set(key, `${args.plan} ${month}`), { retry: { max: 5 } })
+    await ctx.run('charge', () => void charges.set(key, `${plan} ${month}`), { retry: { max: 5 } })
     try {
       const { why } = await ctx.waitForEvent('cancelled-by-user', { schema: Leaving, timeout: '30 days' })
       return { months: month, why }
