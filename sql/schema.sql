@@ -4,7 +4,7 @@
 
 create type fleet_q.attempt_end as enum ('failed', 'timeout', 'pod_died', 'retried', 'snoozed', 'released', 'suspended', 'misfit');
 
-create type fleet_q.checkpoint_kind as enum ('run', 'sleep', 'event', 'child', 'result', 'now', 'random', 'version', 'undo', 'failure');
+create type fleet_q.checkpoint_kind as enum ('run', 'sleep', 'event', 'child', 'result', 'children', 'results', 'now', 'random', 'version', 'undo', 'failure');
 
 create type fleet_q.dead_letter_reason as enum ('dead_pod', 'timeout', 'poison', 'exhausted');
 
@@ -64,7 +64,7 @@ create table fleet_q.checkpoints (
   result jsonb,
   error jsonb,
   primary key (step_id, name, number),
-  check ((child_id is not null) = (kind = any (array['child', 'result']))),
+  check ((child_id is not null) = (kind = any (array['child', 'result', 'results']))),
   check (after_turn >= 0),
   check (failures >= 0),
   check (length(name) >= 1 and length(name) <= 200),
@@ -461,7 +461,11 @@ create function fleet_q.keep_revoked() returns trigger language plpgsql volatile
 
 create function fleet_q.lane_of(type text, priority integer, key text) returns integer language plpgsql volatile;
 
+create function fleet_q.last_missing(children jsonb) returns bigint language sql stable;
+
 create function fleet_q.match_events(step_ids bigint[]) returns setof bigint language sql volatile;
+
+create function fleet_q.match_results(step_ids bigint[]) returns setof bigint language sql volatile;
 
 create function fleet_q.new_salt() returns bigint language sql volatile;
 

@@ -8,6 +8,7 @@ export {
   EventTimeout,
   RunFailed,
   type Child,
+  type Children,
   type ChildWish,
   type Duration,
   type RunContext,

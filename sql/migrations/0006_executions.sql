@@ -21,7 +21,7 @@ create index steps_parent on fleet_q.steps (parent_id) where parent_id is not nu
 alter table fleet_q.ready add fresh boolean not null default false;
 
 create type fleet_q.checkpoint_kind as enum (
-  'run', 'sleep', 'event', 'child', 'result', 'now', 'random', 'version',
+  'run', 'sleep', 'event', 'child', 'result', 'children', 'results', 'now', 'random', 'version',
   -- Something to be undone should it fail; and that it has failed, or was cancelled, and is being undone.
   'undo', 'failure'
 );
@@ -46,12 +46,13 @@ create table fleet_q.checkpoints (
   arrived_at timestamptz,
   -- Tries of a run that failed so far.
   failures smallint not null default 0 check (failures >= 0),
+  -- The step that was submitted here, or is waited for; of those that are waited for at once, one that is missing.
   child_id bigint,
   result jsonb,
   error jsonb,
   primary key (step_id, name, number),
   check (turn > after_turn),
-  check ((child_id is not null) = (kind in ('child', 'result')))
+  check ((child_id is not null) = (kind in ('child', 'result', 'results')))
 ) with (fillfactor = 90);
 create index checkpoints_child on fleet_q.checkpoints (child_id) where child_id is not null and turn is null;
 
@@ -180,6 +181,41 @@ language sql volatile as $$
   returning checkpoints.step_id
 $$;
 
+-- The last of these steps that has not ended; null: all have. What was forgotten has ended. Steps end more or less in the
+-- order in which they were submitted: whoever waits for the last of a thousand is looked at a few times, and not for each.
+create function fleet_q.last_missing(children jsonb) returns bigint
+language sql stable as $$
+  select child_id from (
+    select child_id::bigint as child_id
+    from jsonb_array_elements_text(last_missing.children) with ordinality as child (child_id, place)
+    order by place desc offset 0
+  ) as latest
+  where not exists (select from fleet_q.outcomes where outcomes.step_id = latest.child_id offset 0)
+    and exists (select from fleet_q.steps where steps.id = latest.child_id offset 0)
+  limit 1
+$$;
+
+-- Waits of these executions for many steps at once: each has its answer when none of them is missing, and waits for one
+-- that is until then. While it is open its result is the list of their keys. Whoever calls has locked their letters.
+create function fleet_q.match_results(step_ids bigint[]) returns setof bigint
+language sql volatile as $$
+  with looked_at as materialized (
+    select step_id, name, number, fleet_q.last_missing(result) as missing
+    from fleet_q.checkpoints
+    where step_id = any (match_results.step_ids) and kind = 'results' and turn is null and arrived_at is null
+  ),
+  moved as (
+    update fleet_q.checkpoints
+    set child_id = coalesce(looked_at.missing, checkpoints.child_id),
+      arrived_at = case when looked_at.missing is null then fleet_q.clock() end
+    from looked_at
+    where checkpoints.step_id = looked_at.step_id and checkpoints.name = looked_at.name
+      and checkpoints.number = looked_at.number and checkpoints.child_id is distinct from looked_at.missing
+    returning checkpoints.step_id, checkpoints.arrived_at
+  )
+  select step_id from moved where arrived_at is not null
+$$;
+
 -- Executions that wait and need not any more go back into their lanes.
 create function fleet_q.end_waits(step_ids bigint[]) returns int
 language plpgsql volatile as $$
@@ -243,8 +279,14 @@ language sql volatile as $$
     where child_id = any (answer_parents.child_ids) and kind = 'result' and turn is null and arrived_at is null
       and exists (select from fleet_q.outcomes where outcomes.step_id = checkpoints.child_id offset 0)
     returning step_id
+  ),
+  has_all as materialized (
+    select fleet_q.match_results(array(
+      select step_id from fleet_q.checkpoints
+      where child_id = any (answer_parents.child_ids) and kind = 'results' and turn is null and arrived_at is null
+    )) as step_id
   )
-  select fleet_q.end_waits(array(select distinct step_id from answered))
+  select fleet_q.end_waits(array(select step_id from answered union select step_id from has_all))
 $$;
 
 -- What each kind of role may do, all of it: as in 0005, and with the tables of executions.

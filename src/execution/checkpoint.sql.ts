@@ -7,6 +7,8 @@ export type CheckpointKind =
   | 'event'
   | 'child'
   | 'result'
+  | 'children'
+  | 'results'
   | 'now'
   | 'random'
   | 'version'
@@ -133,7 +135,7 @@ const overOpen = (sql: Sql) => sql`
   on conflict (step_id, name, number) do update set
     turn = excluded.turn, claim_id = excluded.claim_id, at = excluded.at, failures = excluded.failures,
     due_at = coalesce(excluded.due_at, standing.due_at), result = coalesce(excluded.result, standing.result),
-    error = excluded.error
+    error = excluded.error, child_id = excluded.child_id
   where standing.kind = excluded.kind
     and (standing.turn is null or (standing.claim_id = excluded.claim_id and standing.turn = excluded.turn))`
 

@@ -19,10 +19,18 @@ export interface Checkpoints {
   write(checkpoint: NewCheckpoint): Promise<WrittenCheckpoint | undefined>
   /** Gives waits of this execution what has come for them. */
   answer(stepId: string): Promise<CheckpointRow[]>
-  outcome(stepId: string): Promise<{ status: string; result: unknown; error: { message?: string } | null }>
+  /** How these steps ended, in their order. */
+  outcomes(stepIds: string[]): Promise<Outcome[]>
   forgetFailure(stepId: string, name: string, number: number): Promise<boolean>
 }
 
+export interface Outcome {
+  status: string
+  result: unknown
+  error: { message?: string } | null
+}
+
+const FORGOTTEN: Outcome = { status: 'forgotten', result: null, error: null }
 const BATCH_MAX = 500
 /** Whole memories in one answer: some are large. */
 const MEMORIES_MAX = 50
@@ -84,9 +92,10 @@ export function createCheckpoints(database: Database, podId: string): Checkpoint
       return written === 'refused' ? undefined : written
     },
     answer: (stepId) => patiently(() => answer(stepId)),
-    async outcome(stepId) {
-      const [outcome] = await patiently(() => database.run((sql) => findOutcomes(sql, [stepId])))
-      return outcome ?? { status: 'forgotten', result: null, error: null }
+    async outcomes(stepIds) {
+      const rows = await patiently(() => database.run((sql) => findOutcomes(sql, stepIds)))
+      const byId = new Map(rows.map((row) => [row.step_id, row]))
+      return stepIds.map((stepId) => byId.get(stepId) ?? FORGOTTEN)
     },
     async forgetFailure(stepId, name, number) {
       const forgotten = await patiently(() => database.run((sql) => forgetFailure(sql, stepId, name, number)))

@@ -3,10 +3,8 @@ import { backoffMs, DEFAULT_BACKOFF } from '../kernel/backoff.ts'
 import { parseDuration } from '../kernel/duration.ts'
 import { describeError, isNonRetryable, json } from '../step/describe.ts'
 import {
-  ChildFailed,
   EventTimeout,
   RunFailed,
-  type Child,
   type ChildWish,
   type Durable,
   type Duration,
@@ -15,7 +13,7 @@ import {
   type WaitOptions,
 } from '../step/durable.ts'
 import { NonRetryableError } from '../step/handler.ts'
-import { parsePublicId } from '../step/step.ts'
+import { createChildren } from './children.ts'
 import { asJson, valueOf } from './result.ts'
 import { runInTransaction, type TransactionParts } from './run-in-transaction.ts'
 import { failureOf, undoAll, type Undo, type Undone } from './undo.ts'
@@ -23,12 +21,12 @@ import { createMemory, type Doing, type Done, type Memory, type MemoryOptions } 
 
 /** What all executions of a pod share. */
 export interface ExecutionParts extends Pick<MemoryOptions, 'checkpoints'>, TransactionParts {
-  /** Once for each place in an execution, however often it is called. */
-  submitChild(
+  /** Once for each place in an execution, however often it is called: all of them, or none. */
+  submitChildren(
     parent: { id: string; claimId: string },
     place: { name: string; number: number },
-    wish: ChildWish,
-  ): Promise<string>
+    wishes: ChildWish[],
+  ): Promise<string[]>
 }
 
 /** The attempt that it is for. */
@@ -139,26 +137,12 @@ export function openExecution(parts: ExecutionParts, options: AttemptOptions): E
     return there ?? (await stand())
   }
 
-  async function submit(name: string, wish: ChildWish): Promise<Child> {
-    const { value, childId } = await memory.once(name, 'child', async ({ ask }) => {
-      const value = await parts.submitChild({ id: stepId, claimId }, ask, wish)
-      return { childId: parsePublicId(value)?.id ?? null, result: JSON.stringify(value), value }
-    })
-    const childStepId = String(value)
-    return { stepId: childStepId, result: () => resultOf(name, childStepId, childId) }
-  }
-
-  async function resultOf(name: string, childStepId: string, childId: string | null): Promise<unknown> {
-    const { value, error } = await memory.once(`${name}/result`, 'result', async ({ ask, open, stand }) => {
-      if (!ask.remembered) await open({ childId })
-      await answered(ask, () => stand(null, true))
-      const { status, result, error: why } = await checkpoints.outcome(childId ?? '')
-      if (status === 'completed') return { childId, result: json(result), value: result }
-      return { childId, error: json({ class: status, message: why?.message ?? '' }) }
-    })
-    if (error) throw new ChildFailed(childStepId, error.class, error.message)
-    return value
-  }
+  const children = createChildren({
+    memory,
+    checkpoints,
+    submit: (place, wishes) => parts.submitChildren({ id: stepId, claimId }, place, wishes),
+    answered,
+  })
 
   async function version(name: string, newest: number): Promise<number> {
     const made = async () => ({ result: JSON.stringify(newest), value: newest })
@@ -171,7 +155,7 @@ export function openExecution(parts: ExecutionParts, options: AttemptOptions): E
     sleep: (name, duration) => sleepFor(name, { delayMs: msOf(duration) }),
     sleepUntil: (name, when) => sleepFor(name, { dueAt: new Date(when).toISOString() }),
     waitForEvent,
-    submit,
+    ...children,
     async onFailure(name, undo, undoOptions = {}) {
       const { ask } = await memory.once(name, 'undo', async () => ({}))
       undos.push({ name, number: ask.number, undo, options: undoOptions })

@@ -146,7 +146,8 @@ export function toCheckpoint(row: ShownCheckpoint): Execution['steps'][number] {
     due_at: row.due_at?.toISOString() ?? null,
     completed_at: row.turn === null ? null : row.at.toISOString(),
     child_id: row.child,
-    result: row.result ?? null,
+    // Of an open wait for many it is the list of their keys.
+    result: row.turn === null ? null : (row.result ?? null),
     error: row.error,
   }
 }

@@ -1,7 +1,8 @@
 import { json } from '../step/describe.ts'
 import { NonRetryableError } from '../step/handler.ts'
 
-const RESULT_BYTES_MAX = 1024 * 1024
+/** Of one checkpoint. */
+export const RESULT_BYTES_MAX = 1024 * 1024
 
 /** What a body returned, as it is kept: a replay must get the same, so the first attempt gets it this way too. */
 export function asJson(value: unknown): string | null {

@@ -11,7 +11,7 @@ import { isUnverified } from '../db/tls.ts'
 import type { Door } from '../http/routes/door.ts'
 import { createCheckpoints } from '../execution/checkpoints.ts'
 import { endPauses } from '../execution/pause-execution.ts'
-import { createChildren } from '../execution/submit-child.ts'
+import { createSubmitChildren } from '../execution/submit-children.ts'
 import { pass } from '../kernel/failpoint.ts'
 import { createMeters } from '../kernel/meters.ts'
 import { newPodId } from '../kernel/ids.ts'
@@ -155,7 +155,7 @@ export async function startPod(options: PodOptions): Promise<Pod> {
       podId,
       transactions,
       checkpoints: createCheckpoints(work, podId),
-      submitChild: createChildren((wishes, key, as) => submitter.submit(wishes, key, as)),
+      submitChildren: createSubmitChildren((wishes, key, as) => submitter.submit(wishes, key, as)),
     }
     const worker = createWorker({
       database: work,

@@ -28,6 +28,8 @@ export interface Durable {
   waitForEvent(name: string, options: WaitOptions): Promise<unknown>
   /** Submits another step, once. It is cancelled with this one, unless it is detached. */
   submit(name: string, wish: ChildWish): Promise<Child>
+  /** Submits many other steps, once: all of them or none, 1000 at most. They are cancelled with this one. */
+  submitAll(name: string, wishes: Omit<ChildWish, 'detached'>[]): Promise<Children>
   /**
    * Should this execution fail for good or be cancelled, `undo` runs: what was registered last is undone first, each until
    * it has succeeded or has used up its tries.
@@ -82,6 +84,16 @@ export interface Child {
   result(): Promise<unknown>
 }
 
+export interface Children {
+  /** In the order of the wishes. */
+  readonly stepIds: readonly string[]
+  /**
+   * What each of them returned, when the last has ended: the execution is woken once, however many there are. Or the
+   * ChildFailed of the first that did not complete.
+   */
+  results(): Promise<unknown[]>
+}
+
 /** A body of ctx.run failed for good, now or in an earlier attempt. What it threw is told, not thrown again. */
 export class RunFailed extends Error {
   override readonly name = 'RunFailed'
@@ -123,6 +135,7 @@ export function withoutMemory(why: string): Durable {
     sleepUntil: refuse,
     waitForEvent: refuse,
     submit: refuse,
+    submitAll: refuse,
     onFailure: refuse,
     now: refuse,
     random: refuse,

@@ -7,6 +7,8 @@ export interface AsideRow {
   number: number
   kind: string
   child_id: string | null
+  /** Ids of steps that were submitted at once. */
+  children: string[] | null
 }
 
 /** What it got from this turn on, and what it asked for after that. */
@@ -53,7 +55,7 @@ const puttingAside = (sql: Sql, which: ReturnType<Sql>) => sql<AsideRow[]>`
     where aside.kind = 'event' and events.step_id = aside.step_id and events.name = aside.name
       and events.taken_by = aside.number
   )
-  select step_id, name, number, kind, child_id from aside`
+  select step_id, name, number, kind, child_id, case when kind = 'children' then result end as children from aside`
 
 /** Steps are submitted under these keys anew. */
 export const freeKeys = (sql: Sql, keys: string[]) => sql`

@@ -27,6 +27,7 @@ export const answerWaits = (sql: Sql, stepIds: string[]) => sql<{ step_id: strin
   answered as materialized (
     select step_id from ended
     union select match_events from fleet_q.match_events(${stepIds}::bigint[])
+    union select match_results from fleet_q.match_results(${stepIds}::bigint[])
     -- While this one went to sleep.
     union select step_id from fleet_q.checkpoints
       where step_id = any (${stepIds}::bigint[]) and turn is null and arrived_at is not null

@@ -77,7 +77,7 @@ async function asleep(sql: Sql, step: StepRow, now: Date): Promise<Finding | und
     ? `${durationText(Math.max(0, due.getTime() - now.getTime()))} more, until ${iso(due)}`
     : ''
   const names = open.map(({ kind, name, child }) =>
-    kind === 'event' ? `event "${name}"` : kind === 'result' ? (child ?? 'a step') : `"${name}"`,
+    kind === 'event' ? `event "${name}"` : kind.startsWith('result') ? (child ?? 'a step') : `"${name}"`,
   )
   const facts = {
     due_at: iso(due ?? null),

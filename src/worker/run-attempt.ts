@@ -352,6 +352,10 @@ export class Attempt implements StepContext, Author {
     return this.#remembered.ctx.submit
   }
 
+  get submitAll(): Durable['submitAll'] {
+    return this.#remembered.ctx.submitAll
+  }
+
   get onFailure(): Durable['onFailure'] {
     return this.#remembered.ctx.onFailure
   }

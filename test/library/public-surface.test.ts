@@ -30,6 +30,7 @@ const SURFACE = {
     types: [
       'Child',
       'ChildWish',
+      'Children',
       'Duration',
       'ErrorCode',
       'Issue',

@@ -48,7 +48,7 @@ function arrange(definition: StepDefinition, onEnd: (step: ClaimedStep) => void)
       podId: '1',
       transactions: database,
       checkpoints: createCheckpoints(database, '1'),
-      submitChild: () => Promise.reject(new Error('not here')),
+      submitChildren: () => Promise.reject(new Error('not here')),
     },
     onEnd,
     onRelieved() {},
