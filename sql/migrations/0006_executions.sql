@@ -60,7 +60,7 @@ create index checkpoints_child on fleet_q.checkpoints (child_id) where child_id 
 create table fleet_q.events (
   id bigint generated always as identity primary key,
   step_id bigint not null,
-  name text not null check (length(name) between 1 and 200),
+  name text not null check (length(name) between 1 and 180),
   payload jsonb not null,
   sent_at timestamptz not null default fleet_q.clock(),
   -- Which wait of that name has taken it; null while it lies here.

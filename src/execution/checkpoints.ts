@@ -1,5 +1,5 @@
 import { repeatOnConflict, type Database } from '../db/connect.ts'
-import { isUnavailable, sqlState } from '../db/failure.ts'
+import { sqlState } from '../db/failure.ts'
 import { batcher } from '../kernel/batch.ts'
 import {
   findArrived,
@@ -11,6 +11,7 @@ import {
   type WrittenCheckpoint,
 } from './checkpoint.sql.ts'
 import { answerWaits, findOutcomes, lockLetters } from '../step/wake.sql.ts'
+import { patiently } from './patiently.ts'
 
 /** What the executions of this pod remember: what many of them ask for or write shares statements. */
 export interface Checkpoints {
@@ -34,8 +35,6 @@ const FORGOTTEN: Outcome = { status: 'forgotten', result: null, error: null }
 const BATCH_MAX = 500
 /** Whole memories in one answer: some are large. */
 const MEMORIES_MAX = 50
-const AGAIN_MS = 250
-const UNIQUE_VIOLATION = '23505'
 
 export function createCheckpoints(database: Database, podId: string): Checkpoints {
   const of = batcher<string, CheckpointRow[]>({
@@ -69,19 +68,6 @@ export function createCheckpoints(database: Database, podId: string): Checkpoint
       return inOrder(stepIds, await database.run((sql) => findArrived(sql, ids)))
     },
   })
-
-  /** An outage is waited for: the handler stands still meanwhile, and ends with its pod or its time. */
-  async function patiently<T>(ask: (again: boolean) => Promise<T>): Promise<T> {
-    for (let again = false; ; again = true)
-      try {
-        return await ask(again)
-      } catch (error) {
-        if (sqlState(error) !== UNIQUE_VIOLATION || again) {
-          if (!isUnavailable(error)) throw error
-          await new Promise((resolve) => setTimeout(resolve, AGAIN_MS))
-        }
-      }
-  }
 
   return {
     of: (stepId) => patiently(() => of(stepId)),

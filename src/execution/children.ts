@@ -29,9 +29,18 @@ export function createChildren({
   submit,
   answered,
 }: ChildrenOptions): Pick<Durable, 'submit' | 'submitAll'> {
+  let submitted: Promise<unknown> = Promise.resolve()
+
+  /** One after another: each locks the letter of this execution, and a thousand that wait for it hold up everybody else. */
+  const inTurn = (place: { name: string; number: number }, wishes: ChildWish[]): Promise<string[]> => {
+    const mine = submitted.then(() => submit(place, wishes))
+    submitted = mine.catch(() => {})
+    return mine
+  }
+
   async function submitOne(name: string, wish: ChildWish): Promise<Child> {
     const { value, childId } = await memory.once(name, 'child', async ({ ask }) => {
-      const [value] = await submit(ask, [wish])
+      const [value] = await inTurn(ask, [wish])
       return { childId: keyOf(value), result: JSON.stringify(value), value }
     })
     const stepId = String(value)
@@ -52,7 +61,7 @@ export function createChildren({
 
   async function submitAll(name: string, wishes: ChildWish[]): Promise<Children> {
     const { value } = await memory.once(name, 'children', async ({ ask }) => {
-      const value = wishes.length === 0 ? [] : await submit(ask, wishes)
+      const value = wishes.length === 0 ? [] : await inTurn(ask, wishes)
       return { result: JSON.stringify(value), value }
     })
     const stepIds = (value as unknown[]).map(String)

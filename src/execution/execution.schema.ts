@@ -148,7 +148,7 @@ export const ExecutionCancelled = z
 
 export const eventPath = z.strictObject({
   execution_id: executionId,
-  event_name: text(200).describe('as the handler waits for it'),
+  event_name: text(180).describe('as the handler waits for it'),
 })
 
 export const EventAccepted = z

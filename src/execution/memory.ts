@@ -10,6 +10,9 @@ import type { Checkpoints } from './checkpoints.ts'
 import { createStanding } from './standing.ts'
 import { createReplay, type Ask, type Replay } from './replay.ts'
 
+/** Thrown where something new is done: it cannot be what was done before. The execution is parked. */
+export class Misfit extends Error {}
+
 /** How an attempt ends by itself, its handler standing still. */
 export type Standstill =
   /** Nothing runs, and what it waits for does not come in this moment. Null: no time wakes it. */
@@ -243,6 +246,9 @@ export function createMemory(options: MemoryOptions): Memory {
         await its.handed(turn)
         const error = fields.error ? (JSON.parse(fields.error) as CheckpointRow['error']) : null
         return { value: kind === 'now' ? written?.at : value, error, childId: fields.childId ?? null, ask }
+      } catch (error) {
+        if (error instanceof Misfit) return halt({ kind: 'misfit', message: error.message })
+        throw error
       } finally {
         busy--
         its.look()

@@ -4,7 +4,9 @@ import { childKey } from '../step/child-key.ts'
 import { NonRetryableError } from '../step/handler.ts'
 import { SubmitStep } from '../step/step.schema.ts'
 import type { Submitter } from '../step/submit.ts'
+import { Misfit } from './memory.ts'
 import type { ExecutionParts } from './open-execution.ts'
+import { patiently } from './patiently.ts'
 
 /** As many as a batch at the door. */
 const CHILDREN_MAX = 1000
@@ -32,7 +34,14 @@ export const createSubmitChildren =
       )
     const key = childKey(parent.id, { name, number })
     const detached = wishes.some((wish) => wish.detached)
-    const { stepIds } = await submit(parsed.data, key, { parent: { ...parent, detached } })
+    const { stepIds } = await patiently(() =>
+      submit(parsed.data, key, { parent: { ...parent, detached } }),
+    ).catch((error: unknown) => {
+      if (!(error instanceof FleetError) || error.code !== 'idempotency_conflict') throw error
+      throw new Misfit(
+        `the code submits something else at "${name}" than it did in an attempt that ended before that was remembered`,
+      )
+    })
     if (stepIds.length !== wishes.length)
       throw new FleetError('internal_error', 'the children were not submitted')
     return stepIds

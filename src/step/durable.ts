@@ -74,7 +74,7 @@ export interface ChildWish {
   tags?: string[]
   timeout_seconds?: number
   delay_seconds?: number
-  /** It goes on when this execution is cancelled or fails. */
+  /** It goes on when this execution is cancelled. */
   detached?: boolean
 }
 

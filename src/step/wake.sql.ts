@@ -19,10 +19,11 @@ export const lockLetters = (sql: Sql, waiting: string[], ended: string[]) => sql
 export const answerWaits = (sql: Sql, stepIds: string[]) => sql<{ step_id: string }[]>`
   with /* execution.answer */ ended as (
     update fleet_q.checkpoints set arrived_at = fleet_q.clock()
-    from fleet_q.outcomes
-    where checkpoints.step_id = any (${stepIds}::bigint[]) and checkpoints.kind = 'result'
-      and checkpoints.turn is null and checkpoints.arrived_at is null and outcomes.step_id = checkpoints.child_id
-    returning checkpoints.step_id
+    where step_id = any (${stepIds}::bigint[]) and kind = 'result' and turn is null and arrived_at is null
+      -- What was forgotten has ended.
+      and (exists (select from fleet_q.outcomes where outcomes.step_id = checkpoints.child_id offset 0)
+        or not exists (select from fleet_q.steps where steps.id = checkpoints.child_id offset 0))
+    returning step_id
   ),
   answered as materialized (
     select step_id from ended
