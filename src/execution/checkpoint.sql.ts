@@ -35,6 +35,7 @@ export interface CheckpointRow {
   result: unknown
   /** There is no result, not even null. */
   empty: boolean
+  stored_bytes: number
   error: CheckpointError | null
 }
 
@@ -42,14 +43,14 @@ export interface CheckpointRow {
 export const findCheckpoints = (sql: Sql, stepIds: string[]) => sql<CheckpointRow[]>`
   select /* execution.remember */ checkpoints.step_id, name, number, kind, turn,
     extract(epoch from due_at - fleet_q.clock())::float8 * 1000 as due_ms, arrived_at is not null as arrived,
-    failures, child_id, result, result is null as empty, error
+    failures, child_id, result, result is null as empty, coalesce(pg_column_size(result), 0) as stored_bytes, error
   from unnest(${stepIds}::bigint[]) as wanted (step_id)
   cross join lateral (select * from fleet_q.checkpoints where step_id = wanted.step_id offset 0) as checkpoints`
 
 /** What has come for what these executions wait for. */
 export const findArrived = (sql: Sql, stepIds: string[]) => sql<CheckpointRow[]>`
   select /* execution.arrived */ checkpoints.step_id, name, number, kind, turn, null::float8 as due_ms, true as arrived,
-    failures, child_id, result, result is null as empty, error
+    failures, child_id, result, result is null as empty, 0 as stored_bytes, error
   from unnest(${stepIds}::bigint[]) as wanted (step_id)
   cross join lateral (
     select * from fleet_q.checkpoints

@@ -90,6 +90,8 @@ export interface Memory {
 /** The database takes 200; some get a word behind them. */
 const NAME_MAX = 180
 export const CHECKPOINTS_MAX = 10_000
+/** A replay reads all of it. */
+const BYTES_MAX = 64 * 1024 * 1024
 /** Not worth going away for: to come back takes a few milliseconds. */
 const STAY_MS = 100
 /** What one attempt remembers, and asks to be remembered. */
@@ -102,6 +104,7 @@ export function createMemory(options: MemoryOptions): Memory {
   let busy = 0
   let over = false
   let gotFurther = false
+  let bytes = 0
   const standing = createStanding({ signal, answers: () => checkpoints.answer(stepId) })
   let failed: { row: CheckpointRow; since: CheckpointRow[] } | undefined
   let isHeld = false
@@ -111,6 +114,7 @@ export function createMemory(options: MemoryOptions): Memory {
 
   function replayOf(rows: CheckpointRow[]): Replay {
     readAt = performance.now()
+    bytes = rows.reduce((total, row) => total + row.stored_bytes, 0)
     const failure = rows.find(({ kind }) => kind === 'failure')
     const failedAt = failure?.turn ?? Number.POSITIVE_INFINITY
     if (failure) failed = { row: failure, since: rows.filter(({ turn }) => (turn ?? 0) > failedAt) }
@@ -239,6 +243,11 @@ export function createMemory(options: MemoryOptions): Memory {
           abandon: (turn) => its.dropTurn(turn),
           readSinceMs: () => performance.now() - readAt,
         })
+        bytes += fields.result?.length ?? 0
+        if (bytes > BYTES_MAX)
+          throw new NonRetryableError(
+            `results of more than ${BYTES_MAX / 1024 / 1024} MiB are to be remembered: store them elsewhere and return where they lie`,
+          )
         const turn = fields.turn ?? its.takeTurn()
         const written = fields.turn ? undefined : await write(checkpoint({ ...fields, turn }))
         // A failure is forgotten before the next attempt, where nobody caught it.
