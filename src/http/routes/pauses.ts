@@ -34,11 +34,12 @@ export const pauseRoutes = (door: Door): Pick<Handlers, Mine> => {
         ? await pause(database, caller, { type, key, ...how })
         : await pauseExecutions(database, caller, { execution, ...how }, onPaused)
     const until = row?.until?.toISOString() ?? null
-    const when = until ? `until ${until}` : 'until it is resumed'
+    const isMany = execution?.includes('*') ?? false
+    const when = until ? `until ${until}` : `until ${isMany ? 'they are' : 'it is'} resumed`
     const message =
       execution === undefined
         ? `No step of ${nameOf(wish)} starts ${when}; what runs goes on.`
-        : `${nameOf({ execution })} ${execution.includes('*') ? 'do' : 'does'} not go on ${when}; what runs stops at its next checkpoint.`
+        : `${nameOf({ execution })} ${isMany ? 'do' : 'does'} not go on ${when}; what runs stops at its next checkpoint.`
     return { type, key, execution: execution ?? null, paused: true, until, message }
   }
 
