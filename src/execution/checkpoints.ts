@@ -1,4 +1,4 @@
-import { repeatOnConflict, type Database } from '../db/connect.ts'
+import { repeatOnConflict, type Database, type Sql } from '../db/connect.ts'
 import { isUnavailable, sqlState } from '../db/failure.ts'
 import { batcher } from '../kernel/batch.ts'
 import {
@@ -16,6 +16,8 @@ export interface Checkpoints {
   of(stepId: string): Promise<CheckpointRow[]>
   /** Fulfilled when it is committed; undefined: its claim is gone, or another has written it. */
   write(checkpoint: NewCheckpoint): Promise<WrittenCheckpoint | undefined>
+  /** The same within a transaction, beside what a body writes there. No row: its claim is gone. */
+  writeIn(tx: Sql, checkpoint: NewCheckpoint): Promise<WrittenCheckpoint[]>
   /** Gives waits of this execution what has come for them. */
   answer(stepId: string): Promise<CheckpointRow[]>
   outcome(stepId: string): Promise<{ status: string; result: unknown; error: { message?: string } | null }>
@@ -80,6 +82,7 @@ export function createCheckpoints(database: Database, podId: string): Checkpoint
       )
       return written === 'refused' ? undefined : written
     },
+    writeIn: (tx, checkpoint) => writeCheckpoints(tx, podId, [checkpoint]),
     answer: (stepId) => patiently(() => answer(stepId)),
     async outcome(stepId) {
       const [outcome] = await patiently(() => database.run((sql) => findOutcomes(sql, [stepId])))
