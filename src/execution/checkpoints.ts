@@ -1,4 +1,4 @@
-import { repeatOnConflict, type Database } from '../db/connect.ts'
+import { repeatOnConflict, type Database, type Sql } from '../db/connect.ts'
 import { sqlState } from '../db/failure.ts'
 import { batcher } from '../kernel/batch.ts'
 import {
@@ -18,6 +18,8 @@ export interface Checkpoints {
   of(stepId: string): Promise<CheckpointRow[]>
   /** Fulfilled when it is committed; undefined: its claim is gone, or another has written it. */
   write(checkpoint: NewCheckpoint): Promise<WrittenCheckpoint | undefined>
+  /** The same within a transaction, beside what a body writes there. No row: its claim is gone. */
+  writeIn(tx: Sql, checkpoint: NewCheckpoint): Promise<WrittenCheckpoint[]>
   /** Gives waits of this execution what has come for them. */
   answer(stepId: string): Promise<CheckpointRow[]>
   /** How these steps ended, in their order. */
@@ -77,6 +79,7 @@ export function createCheckpoints(database: Database, podId: string): Checkpoint
       )
       return written === 'refused' ? undefined : written
     },
+    writeIn: (tx, checkpoint) => writeCheckpoints(tx, podId, [checkpoint]),
     answer: (stepId) => patiently(() => answer(stepId)),
     async outcomes(stepIds) {
       const rows = await patiently(() => database.run((sql) => findOutcomes(sql, stepIds)))

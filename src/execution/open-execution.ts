@@ -20,7 +20,7 @@ import { failureOf, undoAll, type Undo, type Undone } from './undo.ts'
 import { createMemory, type Doing, type Done, type Memory, type MemoryOptions } from './memory.ts'
 
 /** What all executions of a pod share. */
-export interface ExecutionParts extends Pick<MemoryOptions, 'checkpoints'>, TransactionParts {
+export interface ExecutionParts extends TransactionParts {
   /** Once for each place in an execution, however often it is called: all of them, or none. */
   submitChildren(
     parent: { id: string; claimId: string },

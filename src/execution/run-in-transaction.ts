@@ -3,12 +3,13 @@ import { isUnavailable } from '../db/failure.ts'
 import { pass } from '../kernel/failpoint.ts'
 import { learnFate } from '../step/learn-fate.ts'
 import { boundRest } from '../step/transact.sql.ts'
-import { findCheckpoints, writeCheckpoints } from './checkpoint.sql.ts'
+import { findCheckpoints } from './checkpoint.sql.ts'
+import type { Checkpoints } from './checkpoints.ts'
 import type { Doing, Done } from './memory.ts'
 import { asJson, valueOf } from './result.ts'
 
 export interface TransactionParts {
-  podId: string
+  checkpoints: Checkpoints
   transactions: Pick<Database, 'begin'>
 }
 
@@ -17,7 +18,7 @@ const GRACE_MS = 10_000
 
 /** The effects of a body and its checkpoint in one transaction: both are there, or neither. */
 export async function runInTransaction(
-  { podId, transactions }: TransactionParts,
+  { checkpoints, transactions }: TransactionParts,
   { stepId, claimId, limitMs }: { stepId: string; claimId: string; limitMs: number },
   doing: Doing,
   body: (tx: Sql) => unknown,
@@ -29,7 +30,7 @@ export async function runInTransaction(
       const checkpoint = doing.prepare({ result })
       done = { turn: checkpoint.turn, value: valueOf(result) }
       await pass('run.before_write')
-      const [, written] = await Promise.all([boundRest(tx), writeCheckpoints(tx, podId, [checkpoint])])
+      const [, written] = await Promise.all([boundRest(tx), checkpoints.writeIn(tx, checkpoint)])
       if (written.length === 0) throw new Error('the claim of this attempt is gone')
       await pass('run.before_commit')
     }, limitMs + GRACE_MS)

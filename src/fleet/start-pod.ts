@@ -10,6 +10,7 @@ import { migrate } from '../db/migrate.ts'
 import { isUnverified } from '../db/tls.ts'
 import type { Door } from '../http/routes/door.ts'
 import { createCheckpoints } from '../execution/checkpoints.ts'
+import type { ExecutionParts } from '../execution/open-execution.ts'
 import { endPauses } from '../execution/pause-execution.ts'
 import { createSubmitChildren } from '../execution/submit-children.ts'
 import { pass } from '../kernel/failpoint.ts'
@@ -47,6 +48,8 @@ export interface PodOptions {
   onCycle?(summary: CycleSummary): void
   /** For tests: an answer that does not fit its schema is an error. */
   checkAnswers?: boolean
+  /** For tests: stands between executions and what they remember. */
+  standBetween?(parts: ExecutionParts): ExecutionParts
 }
 
 export interface Pod {
@@ -151,12 +154,12 @@ export async function startPod(options: PodOptions): Promise<Pod> {
     const notes = createNotes(work, log)
     const meters = createMeters()
 
-    const executions = {
-      podId,
+    const parts: ExecutionParts = {
       transactions,
       checkpoints: createCheckpoints(work, podId),
       submitChildren: createSubmitChildren((wishes, key, as) => submitter.submit(wishes, key, as)),
     }
+    const executions = options.standBetween?.(parts) ?? parts
     const worker = createWorker({
       database: work,
       transactions,

@@ -99,7 +99,7 @@ export const forgetHistory = (sql: Sql, seconds: number, limit: number) => sql`
   )
   delete from fleet_q.pods where id = any (array(
     select id from fleet_q.pods
-    where ended_at < fleet_q.clock() - make_interval(secs => ${seconds} * 2)
+    where ended_at < fleet_q.clock() - make_interval(secs => ${seconds}::float8 * 2)
       and not exists (select from fleet_q.claims where claims.pod_id = pods.id offset 0)
       and not exists (select from fleet_q.leader_terms where leader_terms.pod_id = pods.id offset 0)
       and not exists (select from fleet_q.recovery_cycles where recovery_cycles.pod_id = pods.id offset 0)

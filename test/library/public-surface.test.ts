@@ -54,8 +54,8 @@ const SURFACE = {
   'fleet-q/testing': {
     module: testing,
     file: 'src/testing.ts',
-    values: ['runStep', 'startTestFleet', 'stepContext'],
-    types: ['RunOptions', 'TestFleet'],
+    values: ['ExecutionFailed', 'runStep', 'startTestFleet', 'stepContext'],
+    types: ['AtRest', 'RunOptions', 'StartOptions', 'TestExecution', 'TestFleet'],
   },
 }
 

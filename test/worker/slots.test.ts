@@ -45,7 +45,6 @@ function arrange(definition: StepDefinition, onEnd: (step: ClaimedStep) => void)
     notes: createNotes(database, silentLog()),
     stepTimeoutMs: 60_000,
     executions: {
-      podId: '1',
       transactions: database,
       checkpoints: createCheckpoints(database, '1'),
       submitChildren: () => Promise.reject(new Error('not here')),
