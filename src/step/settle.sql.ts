@@ -26,6 +26,8 @@ export interface Report {
   startedMs: number
   /** When and as which attempt it comes back. */
   delayMs: number | null
+  /** Since when, on the same clock, where that is known: what an outage takes is no part of the delay either. */
+  endedMs?: number
   nextAttempt: number | null
   /** Not the clock moves it on, or not the clock alone: an event, another step, an operator. */
   waitsFor?: 'answer' | 'attention'
@@ -85,6 +87,11 @@ function runTimes(reports: Report[]): number[] {
   return reports.map((report) => Math.max(0, Math.round((now - report.startedMs) * 1000)))
 }
 
+function delays(reports: Report[]): (number | null)[] {
+  const now = performance.now()
+  return reports.map(({ delayMs, endedMs = now }) => delayMs && Math.max(0, delayMs - (now - endedMs)))
+}
+
 function standingClaims(reports: Report[], endedClaims: string[]): string[] {
   const standing = new Set<string>()
   for (const { claimId } of reports) standing.add(claimId)
@@ -118,7 +125,7 @@ const deciding = (sql: Sql, podId: string, reports: Report[]) => sql`
       ${reports.map((r) => r.attempt)}::smallint[], ${reports.map((r) => r.outcome)}::text[],
       ${reports.map((r) => r.ended)}::text[], ${jsonTexts(reports.map((r) => r.result))}::text[],
       ${jsonTexts(reports.map((r) => r.error))}::text[], ${runTimes(reports)}::bigint[],
-      ${reports.map((r) => r.delayMs)}::float8[], ${reports.map((r) => r.nextAttempt)}::smallint[],
+      ${delays(reports)}::float8[], ${reports.map((r) => r.nextAttempt)}::smallint[],
       ${reports.map(laterWhy)}::text[]
     ) as r (claim_id, step_id, attempt, outcome, ended, result, error, ran_us, delay_ms, next_attempt, why)
   ),

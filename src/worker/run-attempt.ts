@@ -224,6 +224,7 @@ export class Attempt implements StepContext, Author {
     if (this.#limit) clearTimeout(this.#limit)
     // A handler that stopped because it was told to did not fail.
     const report = this.#reportOf(this.#stop && ending.kind === 'threw' ? this.#endingOf(this.#stop) : ending)
+    if (report.delayMs) report.endedMs = performance.now()
     if (this.#transaction) void this.#endTransaction(this.#transaction, report)
     else this.#handIn(report)
   }
