@@ -1,6 +1,7 @@
 import { repeatOnConflict, type Database } from '../db/connect.ts'
 import { isUnavailable, sqlState } from '../db/failure.ts'
 import { batcher } from '../kernel/batch.ts'
+import { pass } from '../kernel/failpoint.ts'
 import {
   findCheckpoints,
   forgetFailure,
@@ -37,7 +38,11 @@ export function createCheckpoints(database: Database, podId: string): Checkpoint
   const write = batcher<NewCheckpoint, WrittenCheckpoint | 'refused'>({
     batchMax: BATCH_MAX,
     async flush(rows) {
+      const held = pass('checkpoint.before_write')
+      if (held) await held
       const written = await database.run((sql) => writeCheckpoints(sql, podId, rows))
+      const met = pass('checkpoint.after_write')
+      if (met) await met
       const byKey = new Map(written.map((row) => [keyOf(row.step_id, row), row]))
       return rows.map((row) => byKey.get(keyOf(row.stepId, row)) ?? 'refused')
     },

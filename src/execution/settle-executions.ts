@@ -1,4 +1,5 @@
 import { repeatOnConflict, type Database } from '../db/connect.ts'
+import { pass } from '../kernel/failpoint.ts'
 import { settle, type RefusedReport, type Report } from '../step/settle.sql.ts'
 import { answerParents, answerWaits, lockLetters } from '../step/wake.sql.ts'
 
@@ -23,9 +24,12 @@ export const settleExecutions = (
   return repeatOnConflict(() =>
     database.begin(async (tx) => {
       await lockLetters(tx, waiting, ended)
+      await pass('waits.before_settle')
       const refused = await settle(tx, podId, reports, endedClaims)
+      await pass('waits.before_answer')
       await answerWaits(tx, waiting)
       await answerParents(tx, ended)
+      await pass('waits.before_commit')
       return [...refused]
     }),
   )
