@@ -118,14 +118,19 @@ export const writeCheckpoints = (sql: Sql, podId: string, rows: NewCheckpoint[])
   ${rows.some((row) => row.mayStand) ? overOpen(sql) : sql``}
   returning step_id, name, number, extract(epoch from due_at - fleet_q.clock())::float8 * 1000 as due_ms, at`
 
-/** An open one gets its turn, or its next try; one that this claim has written says so again. */
+/**
+ * An open one gets its turn, or its next try; one that this claim has written says so again, and stays as it is. A wait
+ * that got its event at the last moment is not told that none came.
+ */
 const overOpen = (sql: Sql) => sql`
   on conflict (step_id, name, number) do update set
-    turn = excluded.turn, claim_id = excluded.claim_id, at = excluded.at, failures = excluded.failures,
-    due_at = coalesce(excluded.due_at, standing.due_at), result = coalesce(excluded.result, standing.result),
+    turn = excluded.turn, claim_id = excluded.claim_id, failures = excluded.failures,
+    at = case when standing.turn is null then excluded.at else standing.at end,
+    due_at = coalesce(excluded.due_at, standing.due_at), result = coalesce(standing.result, excluded.result),
     error = excluded.error
   where standing.kind = excluded.kind
-    and (standing.turn is null or (standing.claim_id = excluded.claim_id and standing.turn = excluded.turn))`
+    and (standing.turn is null or (standing.claim_id = excluded.claim_id and standing.turn = excluded.turn))
+    and (standing.kind <> 'event' or standing.arrived_at is null or excluded.error is null)`
 
 /**
  * A failure that its handler did not catch is forgotten before the next attempt, which then begins at it. Not where
