@@ -114,6 +114,9 @@ export const writeCheckpoints = (sql: Sql, podId: string, rows: NewCheckpoint[])
     claim_id, step_id, name, number, kind, turn, after_turn, delay_ms, due_at, failures, child_id, result, error
   )
   where claim_id = any (array(select id from fence))
+    -- Its attempt is handed in, and the claim stands for others: a body that did not listen is still at it.
+    and not exists (
+      select from fleet_q.attempts where attempts.step_id = r.step_id and attempts.claim_id = r.claim_id offset 0)
   order by step_id, name, number
   ${rows.some((row) => row.mayStand) ? overOpen(sql) : sql``}
   returning step_id, name, number, extract(epoch from due_at - fleet_q.clock())::float8 * 1000 as due_ms, at`
