@@ -40,7 +40,9 @@ export function createCheckpoints(database: Database, podId: string): Checkpoint
     async flush(rows) {
       const held = pass('checkpoint.before_write')
       if (held) await held
-      const written = await database.run((sql) => writeCheckpoints(sql, podId, rows))
+      const written = await repeatOnConflict(() =>
+        database.run((sql) => writeCheckpoints(sql, podId, rows)),
+      )
       const met = pass('checkpoint.after_write')
       if (met) await met
       const byKey = new Map(written.map((row) => [keyOf(row.step_id, row), row]))
