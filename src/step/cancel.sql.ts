@@ -142,6 +142,15 @@ export const forgetFailures = (sql: Sql, stepIds: string[]) => sql`
         select from fleet_q.checkpoints as later
         where later.step_id = failure.step_id and later.after_turn >= failure.turn offset 0))`
 
+/** Events that waits had taken which are forgotten now: they lie there again. */
+export const giveEventsBack = (sql: Sql, stepIds: string[]) => sql`
+  update /* step.give_events_back */ fleet_q.events set taken_by = null
+  where step_id = any (${stepIds}::bigint[]) and taken_by is not null
+    and not exists (
+      select from fleet_q.checkpoints
+      where checkpoints.step_id = events.step_id and checkpoints.name = events.name
+        and checkpoints.number = events.taken_by offset 0)`
+
 /** Takes steps out of `ready`, where a cancelled one may still lie: within their lanes, there is no index by step. */
 export const removeFromReady = (sql: Sql, laneIds: number[], stepIds: string[]) => sql`
   delete /* step.unready */ from fleet_q.ready

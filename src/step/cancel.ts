@@ -8,6 +8,7 @@ import {
   cancelSteps,
   findFollowers,
   forgetFailures,
+  giveEventsBack,
   putInReady,
   putOutcomeAside,
   removeFromLater,
@@ -151,14 +152,13 @@ export async function redrive(
     // Only a cancelled one can: and the look for it walks its lane to the end.
     const lying = aside.filter((step) => step.status === 'cancelled')
     if (lying.length > 0) {
-      const keys = lying.map((step) => step.step_id)
-      await removeFromReady(tx, [...new Set(lying.map((step) => step.lane_id))], keys)
-      await removeFromLater(tx, keys)
+      const cancelled = lying.map((step) => step.step_id)
+      await removeFromReady(tx, [...new Set(lying.map((step) => step.lane_id))], cancelled)
+      await removeFromLater(tx, cancelled)
     }
-    await forgetFailures(
-      tx,
-      aside.map((step) => step.step_id),
-    )
+    const keys = aside.map((step) => step.step_id)
+    await forgetFailures(tx, keys)
+    await giveEventsBack(tx, keys)
     await putInReady(tx, aside)
     await note(tx, aside.length)
     await pass('redrive.before_commit')
