@@ -40,8 +40,15 @@ export function createCheckpoints(database: Database, podId: string): Checkpoint
     async flush(rows) {
       const held = pass('checkpoint.before_write')
       if (held) await held
-      const written = await repeatOnConflict(() =>
-        database.run((sql) => writeCheckpoints(sql, podId, rows)),
+      const undos = rows.filter(({ kind }) => kind === 'undo').map(({ stepId }) => stepId)
+      const written = await repeatOnConflict<WrittenCheckpoint[]>(() =>
+        undos.length === 0
+          ? database.run((sql) => writeCheckpoints(sql, podId, rows))
+          : // A cancel locks the letter as well: it sees what is registered here, or this sees its outcome.
+            database.begin(async (tx) => {
+              await lockLetters(tx, undos, [])
+              return [...(await writeCheckpoints(tx, podId, rows))]
+            }),
       )
       const met = pass('checkpoint.after_write')
       if (met) await met

@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { ChildFailed, EventTimeout } from '../../../src/step/durable.ts'
+import { ChildFailed, EventTimeout, type Child } from '../../../src/step/durable.ts'
 import { defineStep, NonRetryableError } from '../../../src/step/handler.ts'
 import { tellSink, traceOf } from '../trace.ts'
 
@@ -39,7 +39,7 @@ export const waits = defineStep('waits', options, async ({ op, ms }, ctx) => {
 /** Of its children one does much, one fails at first, and one always. */
 export const parent = defineStep('parent', options, async ({ op, ms }, ctx) => {
   const trace = traceOf(ctx)
-  const children = []
+  const children: Child[] = []
   for (const [i, type] of ['remembers', 'flaky', 'refuses'].entries())
     children.push(
       await ctx.submit('child', { type, args: { op: `${op}/${i}`, ms, n: 1 }, max_retries: type === 'refuses' ? 0 : 20 }),

@@ -128,8 +128,8 @@ export const EXECUTION: Bug[] = [
     changes: [
       {
         file: 'src/execution/settle-executions.ts',
-        from: '      await lockLetters(tx, waiting, ended)\n',
-        to: '      await tx`set transaction isolation level repeatable read`\n      await lockLetters(tx, waiting, ended)\n',
+        from: '      await lockLetters(tx, [...waiting, ...undoable], ended)\n',
+        to: '      await tx`set transaction isolation level repeatable read`\n      await lockLetters(tx, [...waiting, ...undoable], ended)\n',
       },
     ],
     layers: ['test/interleaving: it goes to sleep, and its child completes'],
