@@ -77,7 +77,7 @@ const told = (sql: Sql) => sql`
     where place is not null group by 1, 2, 3
   ) as told on told.id = step_id and told.place = number || ' ' || name and to_jsonb(told.value) = result
   where kind = 'run' and name = 'effect' and turn is not null and error is null and told.n is distinct from 1
-    and not ${isRedriven(sql, sql`step_id`)}
+    and not ${isRedriven(sql, sql`checkpoints.step_id`)}
   order by step_id`
 
 const written = (sql: Sql) => sql`
