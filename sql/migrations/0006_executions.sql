@@ -152,20 +152,26 @@ language sql stable as $$
     (select fleet_q.step_public_id(id, salt, created_at) from fleet_q.steps where id = its_key))
 $$;
 
--- Gives waits of these executions the events that lie there for them. Whoever calls has locked their letters: an event
--- that comes while its execution goes to sleep is seen by one of the two.
+-- Gives waits of these executions the events that lie there for them, where they came in time. Whoever calls has locked
+-- their letters: an event that comes while its execution goes to sleep is seen by one of the two.
 create function fleet_q.match_events(step_ids bigint[]) returns setof bigint
 language sql volatile as $$
-  with open_wait as materialized (
-    select step_id, name, number, row_number() over (partition by step_id, name order by number) as place
-    from fleet_q.checkpoints
-    where step_id = any (match_events.step_ids) and kind = 'event' and turn is null and arrived_at is null
-      and (due_at is null or due_at > fleet_q.clock())
-  ),
-  lying as materialized (
-    select id, step_id, name, payload, row_number() over (partition by step_id, name order by id) as place
+  with lying as materialized (
+    select id, step_id, name, payload, sent_at, row_number() over (partition by step_id, name order by id) as place
     from fleet_q.events
-    where step_id = any (array(select distinct step_id from open_wait)) and taken_by is null
+    where step_id = any (match_events.step_ids) and taken_by is null
+  ),
+  -- Locked: one that is told at this moment that none came is seen to be over, and takes none.
+  wait as materialized (
+    select step_id, name, number from fleet_q.checkpoints
+    where step_id = any (match_events.step_ids) and kind = 'event' and turn is null and arrived_at is null
+      and (due_at is null or due_at > fleet_q.clock() or due_at > (
+        select min(sent_at) from lying where lying.step_id = checkpoints.step_id and lying.name = checkpoints.name))
+    order by step_id, name, number
+    for no key update
+  ),
+  open_wait as materialized (
+    select wait.*, row_number() over (partition by step_id, name order by number) as place from wait
   ),
   matched as materialized (
     select lying.id, lying.payload, open_wait.* from open_wait join lying using (step_id, name, place)

@@ -127,18 +127,33 @@ export const writeCheckpoints = (sql: Sql, podId: string, rows: NewCheckpoint[])
     claim_id, step_id, name, number, kind, turn, after_turn, delay_ms, due_at, failures, child_id, result, error
   )
   where claim_id = any (array(select id from fence))
+    -- It was cancelled, and nobody would undo it.
+    and (kind <> 'undo' or not exists (select from fleet_q.outcomes where outcomes.step_id = r.step_id offset 0))
+    -- Its attempt is handed in, and the claim stands for others: a body that did not listen is still at it.
+    and not exists (
+      select from fleet_q.attempts where attempts.step_id = r.step_id and attempts.claim_id = r.claim_id offset 0)
   order by step_id, name, number
   ${rows.some((row) => row.mayStand) ? overOpen(sql) : sql``}
   returning step_id, name, number, extract(epoch from due_at - fleet_q.clock())::float8 * 1000 as due_ms, at`
 
-/** An open one gets its turn, or its next try; one that this claim has written says so again. */
+/**
+ * An open one gets its turn, or its next try; one that this claim has written says so again, and stays as it is. A wait
+ * that got its event at the last moment is not told that none came, and what was cancelled has not failed.
+ */
 const overOpen = (sql: Sql) => sql`
   on conflict (step_id, name, number) do update set
-    turn = excluded.turn, claim_id = excluded.claim_id, at = excluded.at, failures = excluded.failures,
-    due_at = coalesce(excluded.due_at, standing.due_at), result = coalesce(excluded.result, standing.result),
-    error = excluded.error, child_id = excluded.child_id
+    turn = excluded.turn, claim_id = excluded.claim_id, failures = excluded.failures, child_id = excluded.child_id,
+    at = case when standing.turn is null then excluded.at else standing.at end,
+    due_at = coalesce(excluded.due_at, standing.due_at),
+    result = case
+      when standing.turn is not null then standing.result
+      -- While it is open, the list of those that it waits for.
+      when standing.kind = 'results' then excluded.result
+      else coalesce(excluded.result, standing.result) end,
+    error = case standing.kind when 'failure' then coalesce(standing.error, excluded.error) else excluded.error end
   where standing.kind = excluded.kind
-    and (standing.turn is null or (standing.claim_id = excluded.claim_id and standing.turn = excluded.turn))`
+    and (standing.turn is null or (standing.claim_id = excluded.claim_id and standing.turn = excluded.turn))
+    and (standing.kind <> 'event' or standing.arrived_at is null or excluded.error is null)`
 
 /**
  * A failure that its handler did not catch is forgotten before the next attempt, which then begins at it. Not where

@@ -1,6 +1,7 @@
 import { repeatOnConflict, type Database, type Sql } from '../db/connect.ts'
 import { sqlState } from '../db/failure.ts'
 import { batcher } from '../kernel/batch.ts'
+import { pass } from '../kernel/failpoint.ts'
 import {
   findArrived,
   findCheckpoints,
@@ -49,7 +50,20 @@ export function createCheckpoints(database: Database, podId: string): Checkpoint
   const write = batcher<NewCheckpoint, WrittenCheckpoint | 'refused'>({
     batchMax: BATCH_MAX,
     async flush(rows) {
-      const written = await database.run((sql) => writeCheckpoints(sql, podId, rows))
+      const held = pass('checkpoint.before_write')
+      if (held) await held
+      const undos = rows.filter(({ kind }) => kind === 'undo').map(({ stepId }) => stepId)
+      const written = await repeatOnConflict<WrittenCheckpoint[]>(() =>
+        undos.length === 0
+          ? database.run((sql) => writeCheckpoints(sql, podId, rows))
+          : // A cancel locks the letter as well: it sees what is registered here, or this sees its outcome.
+            database.begin(async (tx) => {
+              await lockLetters(tx, undos, [])
+              return [...(await writeCheckpoints(tx, podId, rows))]
+            }),
+      )
+      const met = pass('checkpoint.after_write')
+      if (met) await met
       const byKey = new Map(written.map((row) => [keyOf(row.step_id, row), row]))
       return rows.map((row) => byKey.get(keyOf(row.stepId, row)) ?? 'refused')
     },

@@ -179,6 +179,7 @@ export function createMemory(options: MemoryOptions): Memory {
   }
 
   async function write(checkpoint: NewCheckpoint) {
+    if (over) return never()
     const written = await checkpoints.write(checkpoint)
     if (over) return never()
     return written ?? halt({ kind: 'superseded' })

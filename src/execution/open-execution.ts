@@ -129,12 +129,16 @@ export function openExecution(parts: ExecutionParts, options: AttemptOptions): E
     )
   }
 
-  /** What has come for it already, or comes before the wait is over. */
+  /** What has come for it already, comes before the wait is over, or came at its last moment. */
   async function answered(ask: Doing['ask'], stand: () => ReturnType<Doing['stand']>) {
     if (ask.remembered?.arrived) return ask.remembered
-    const rows = ask.remembered ? [] : await checkpoints.answer(stepId)
-    const there = rows.find((row) => row.arrived && row.name === ask.name && row.number === ask.number)
-    return there ?? (await stand())
+    const there = ask.remembered ? undefined : await arrival(ask)
+    return there ?? (await stand()) ?? (await arrival(ask))
+  }
+
+  async function arrival({ name, number }: Doing['ask']) {
+    const rows = await checkpoints.answer(stepId)
+    return rows.find((row) => row.arrived && row.name === name && row.number === number)
   }
 
   const children = createChildren({

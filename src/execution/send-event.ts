@@ -1,6 +1,7 @@
 import type { Database } from '../db/connect.ts'
 import { sqlState } from '../db/failure.ts'
 import { FleetError } from '../errors.ts'
+import { pass } from '../kernel/failpoint.ts'
 import { sendEvent } from './execution.sql.ts'
 import { keyOfExecution } from './read-execution.ts'
 
@@ -19,7 +20,9 @@ export async function offerEvent(
 ): Promise<boolean> {
   const key = await database.run((sql) => keyOfExecution(sql, executionId))
   try {
+    await pass('event.before')
     const [row] = await database.run((sql) => sendEvent(sql, key.id, name, JSON.stringify(payload ?? null)))
+    await pass('event.after')
     return row?.delivered ?? false
   } catch (error) {
     const state = sqlState(error)

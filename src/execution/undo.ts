@@ -1,4 +1,5 @@
 import { backoffMs, DEFAULT_BACKOFF } from '../kernel/backoff.ts'
+import { pass } from '../kernel/failpoint.ts'
 import { describeError, isNonRetryable, json } from '../step/describe.ts'
 import type { RunContext, RunOptions } from '../step/durable.ts'
 import { newCheckpoint, type CheckpointError, type NewCheckpoint } from './checkpoint.sql.ts'
@@ -54,10 +55,12 @@ export async function undoAll(memory: Memory, undos: readonly Undo[]): Promise<U
     if (!noticed) return undefined
   }
   let turn = Math.max(failed.row.turn ?? 0, memory.takeTurn(), ...failed.since.map((row) => row.turn ?? 0))
+  await pass('undo.before')
   for (const each of undos.toReversed()) {
     const name = `${each.name}/undo`
     const before = failed.since.find((row) => row.name === name && row.number === each.number)
     const why = before ? before.error?.message : await tryUndo(each)
+    if (!before) await pass('undo.after')
     if (!before) {
       turn++
       const written = await checkpoints.write({

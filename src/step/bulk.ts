@@ -1,6 +1,6 @@
 import type { Actor } from '../access/actor.ts'
 import { writeAudit } from '../access/audit.sql.ts'
-import type { Database } from '../db/connect.ts'
+import { repeatOnConflict, type Database } from '../db/connect.ts'
 import { cancelWithFollowers } from './cancel.ts'
 import { findEndedSteps, findLiveSteps, type BulkFilter } from './queue.sql.ts'
 import { redrive } from './redrive.ts'
@@ -51,12 +51,14 @@ export const cancelByFilter = (
   inBatches(
     (after, limit) => database.run((sql) => findLiveSteps(sql, filter, after, limit)),
     async (ids, sample) => {
-      const cancelled = await database.begin(async (tx) => {
-        const rows = await cancelWithFollowers(tx, ids, 'cancelled with others by a filter')
-        if (rows.length > 0)
-          await writeAudit(tx, actor, null, { filter: given(filter), changed: rows.length, sample })
-        return rows
-      })
+      const cancelled = await repeatOnConflict(() =>
+        database.begin(async (tx) => {
+          const rows = await cancelWithFollowers(tx, ids, 'cancelled with others by a filter')
+          if (rows.length > 0)
+            await writeAudit(tx, actor, null, { filter: given(filter), changed: rows.length, sample })
+          return rows
+        }),
+      )
       if (cancelled.length > 0) onCancelled(cancelled.map((step) => step.step_id))
       return cancelled.length
     },

@@ -33,6 +33,8 @@ export interface Report {
   waitsFor?: 'answer' | 'attention'
   /** Another execution may wait for this step. */
   hasParent?: true
+  /** Something is to be undone: a cancel may have asked for that since the attempt looked. */
+  hasUndos?: true
   /** This or another outcome may stand already: it was handed in before and the answer was lost, or somebody cancelled. */
   mayStand?: true
 }

@@ -18,8 +18,9 @@ export const wasCompleted = (sql: Sql, claimId: string, stepId: string) => sql<{
   select /* step.was_completed */ step_id from fleet_q.outcomes
   where step_id = ${stepId} and claim_id = ${claimId} and status = 'completed'`
 
-/** While it is held neither release nor recovery ends this claim; no row where it is gone. */
+/** While it is held neither release nor recovery ends this claim; no row where it is gone, or this step handed in. */
 export const shareClaim = (sql: Sql, claimId: string, stepId: string) => sql<{ id: string }[]>`
   select /* step.share_claim */ id from fleet_q.claims
   where id = ${claimId} and not exists (select from fleet_q.outcomes where step_id = ${stepId} offset 0)
+    and not exists (select from fleet_q.attempts where step_id = ${stepId} and claim_id = ${claimId} offset 0)
   for key share`

@@ -45,3 +45,8 @@ export const findOutcomes = (sql: Sql, stepIds: string[]) => sql<
 >`
   select /* execution.outcomes */ step_id, status, result, error from fleet_q.outcomes
   where step_id = any (${stepIds}::bigint[])`
+
+/** Of these those that were cancelled and have something to undo, and that do not know it yet. */
+export const findToldToUndo = (sql: Sql, stepIds: string[]) => sql<{ step_id: string }[]>`
+  select /* execution.told_to_undo */ step_id from fleet_q.checkpoints
+  where step_id = any (${stepIds}::bigint[]) and name = '$failure' and number = 1 and turn is null`

@@ -232,8 +232,8 @@ export class Attempt implements StepContext, Author {
   /** One that fails for good and has something to undo does that in its next attempt, from a replay: all ways alike. */
   #handIn(report: Report) {
     const execution = this.#execution
-    if (report.outcome !== 'failed' || !execution?.hasUndos || execution.memory.isFailing)
-      return this.#deps.handIn(this, report)
+    if (!execution?.hasUndos || execution.memory.isFailing) return this.#deps.handIn(this, report)
+    if (report.outcome !== 'failed') return this.#deps.handIn(this, { ...report, hasUndos: true })
     const ended = report.ended === 'poison' ? 'pod_died' : report.ended
     const again = { ...report, outcome: null, ended, delayMs: 0, nextAttempt: 1 }
     execution.fail(report.error).then(

@@ -155,7 +155,9 @@ export function createWorker(options: WorkerOptions): PodWorker {
 
   async function turn(): Promise<void> {
     const mail = outbox.take(REPORTS_PER_EXCHANGE)
-    const free = mayFind || cameFull ? Math.max(freeSlots(), 0) : 0
+    // What touches waits has a transaction of its own, which takes nothing: what lies there is looked for next.
+    const looks = (mayFind || cameFull) && !touchesWaits(mail.reports)
+    const free = looks ? Math.max(freeSlots(), 0) : 0
     const isLimitFreed = limitFreed
     limitFreed = false
     if (free > 0) {

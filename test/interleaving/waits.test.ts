@@ -3,6 +3,8 @@ import { test } from 'node:test'
 import type { Database } from '../../src/db/connect.ts'
 import { sqlState } from '../../src/db/failure.ts'
 import { FleetError } from '../../src/errors.ts'
+import { newCheckpoint } from '../../src/execution/checkpoint.sql.ts'
+import { createCheckpoints } from '../../src/execution/checkpoints.ts'
 import { offerEvent } from '../../src/execution/send-event.ts'
 import { settleExecutions } from '../../src/execution/settle-executions.ts'
 import { recoverBatch } from '../../src/recovery/run-cycle.ts'
@@ -26,6 +28,7 @@ const GATED = new Set([
   'execution.lock',
   'execution.answer',
   'execution.answer_parents',
+  'execution.write',
   'execution.send_event',
   'step.settle',
   'step.cancel',
@@ -44,7 +47,7 @@ interface Scene {
 }
 
 /** Pod 1 holds the parent, which waits for the event "go" and for its child; pod 2 holds the child; pod 3 is dead. */
-async function setScene(childOn: 'a living pod' | 'a dead pod'): Promise<Scene> {
+async function setScene(childOn: 'a living pod' | 'a dead pod', hasUndos: boolean): Promise<Scene> {
   await sql`
     truncate fleet_q.steps, fleet_q.lanes, fleet_q.ready, fleet_q.later, fleet_q.claims, fleet_q.attempts, fleet_q.outcomes,
       fleet_q.dead_letters, fleet_q.leader_terms, fleet_q.pods, fleet_q.checkpoints, fleet_q.events, fleet_q.audit,
@@ -65,6 +68,10 @@ async function setScene(childOn: 'a living pod' | 'a dead pod'): Promise<Scene> 
   await sql`
     insert into fleet_q.checkpoints (step_id, name, number, kind, after_turn, claim_id, child_id)
     values (1, 'go', 1, 'event', 0, 1, null), (1, 'child/result', 1, 'result', 0, 1, 2)`
+  if (hasUndos)
+    await sql`
+      insert into fleet_q.checkpoints (step_id, name, number, kind, turn, after_turn, claim_id)
+      values (1, 'undo', 1, 'undo', 1, 0, 1)`
   const ids = await sql<{ id: string }[]>`
     select fleet_q.step_public_id(id, salt, created_at) as id from fleet_q.steps order by id`
   return { parent: ids[0]?.id ?? '', child: ids[1]?.id ?? '' }
@@ -72,8 +79,10 @@ async function setScene(childOn: 'a living pod' | 'a dead pod'): Promise<Scene> 
 
 type Act = (database: Database, scene: Scene) => Promise<unknown>
 
+const REPORT = completedReport('1', '1')
+
 const asleep: Report = {
-  ...completedReport('1', '1'),
+  ...REPORT,
   outcome: null,
   ended: 'suspended',
   result: null,
@@ -81,8 +90,24 @@ const asleep: Report = {
   waitsFor: 'answer',
 }
 
+const undo = newCheckpoint({
+  claimId: '1',
+  stepId: '1',
+  name: 'undo',
+  number: 1,
+  kind: 'undo',
+  turn: 1,
+  after: 0,
+  mayStand: false,
+})
+
 const ACTS: Record<string, Act> = {
   'it goes to sleep': (database) => settleExecutions(database, '1', [asleep], ['1']),
+  'it goes to sleep, and has something to undo': (database) =>
+    settleExecutions(database, '1', [{ ...asleep, hasUndos: true }], ['1']),
+  'it completes, and has something to undo': (database) =>
+    settleExecutions(database, '1', [{ ...REPORT, mayStand: true, hasUndos: true }], ['1']),
+  'it registers something to undo': (database) => createCheckpoints(database, '1').write(undo),
   'its event is sent': (database, { parent }) => offerEvent(database, parent, 'go', { by: 'ada' }),
   'another is sent': (database, { parent }) => offerEvent(database, parent, 'go', { by: 'bob' }),
   'its child completes': async (database) => {
@@ -114,6 +139,9 @@ const ACTS: Record<string, Act> = {
     }),
 }
 
+/** The parent is not asleep before. */
+const IS_AT_WORK = /^it (goes to sleep|submits|completes|registers)/
+
 const PAIRS: [string, string][] = [
   ['it goes to sleep', 'its event is sent'],
   ['it goes to sleep', 'its child completes'],
@@ -128,6 +156,9 @@ const PAIRS: [string, string][] = [
   ['its child completes', 'it is cancelled'],
   ['its child is given up', 'it is cancelled'],
   ['it submits another', 'it is cancelled'],
+  ['it goes to sleep, and has something to undo', 'it is cancelled'],
+  ['it completes, and has something to undo', 'it is cancelled'],
+  ['it registers something to undo', 'it is cancelled'],
 ]
 
 for (const pair of PAIRS)
@@ -146,9 +177,12 @@ for (const pair of PAIRS)
       gates,
       sql,
       async arrange() {
-        scene = await setScene(pair.includes('its child is given up') ? 'a dead pod' : 'a living pod')
+        scene = await setScene(
+          pair.includes('its child is given up') ? 'a dead pod' : 'a living pod',
+          pair.some((name) => name.endsWith('and has something to undo')),
+        )
         // Asleep already, where nobody puts it to sleep.
-        if (!pair.includes('it goes to sleep') && !pair.includes('it submits another'))
+        if (!pair.some((name) => IS_AT_WORK.test(name)))
           await settleExecutions(plain, '1', [asleep], ['1'])
       },
       act: [() => act[0]?.(), () => act[1]?.()] as [() => Promise<unknown>, () => Promise<unknown>],
@@ -165,7 +199,7 @@ for (const pair of PAIRS)
 
 async function checkWaits() {
   const [left] = await sql<
-    { lost: boolean; twice: number; both: boolean; orphans: number; places: number }[]
+    { lost: boolean; twice: number; both: boolean; orphans: number; places: number; undoing: boolean; forsaken: boolean }[]
   >`
     select
       -- It sleeps, and what it sleeps over is there.
@@ -179,6 +213,18 @@ async function checkWaits() {
       ) as lost,
       (select count(*)::int from fleet_q.events where taken_by is not null) as twice,
       exists (select from fleet_q.ready join fleet_q.later using (step_id)) as both,
+      -- A cancel was confirmed that is to undo what it did, and it sleeps over that, or has ended without.
+      exists (
+        select from fleet_q.checkpoints as failure
+        where failure.kind = 'failure' and failure.turn is null and (
+          exists (select from fleet_q.later where later.step_id = failure.step_id)
+          or exists (select from fleet_q.outcomes where outcomes.step_id = failure.step_id))
+      ) as undoing,
+      -- It was cancelled, and something is registered that nobody undoes.
+      exists (
+        select from fleet_q.checkpoints as undo join fleet_q.outcomes using (step_id)
+        where undo.kind = 'undo' and outcomes.status = 'cancelled'
+      ) as forsaken,
       -- Its parent was cancelled, and nobody cancels it any more.
       (
         select count(*)::int from fleet_q.steps as child join fleet_q.outcomes as parent on parent.step_id = child.parent_id
@@ -193,6 +239,8 @@ async function checkWaits() {
   assert.equal(left?.lost, false, 'it sleeps over what is there')
   assert.ok((left?.twice ?? 0) <= 1, 'two events were taken by one wait')
   assert.equal(left?.both, false, 'it lies in two trays')
+  assert.equal(left?.undoing, false, 'what it did is not undone, and a cancel was confirmed')
+  assert.equal(left?.forsaken, false, 'what it registered is never undone')
   assert.equal(left?.orphans, 0, 'a step outlives the cancel of what had submitted it')
   assert.ok((left?.places ?? 0) <= 1, 'it lies in two places')
 }

@@ -1,16 +1,19 @@
 import { appendFileSync, existsSync, writeFileSync } from 'node:fs'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { z } from 'zod'
 import { defineStep } from '../../../src/step/handler.ts'
 
-const Args = z.object({ folder: z.string(), checkpoints: z.number() })
+const Args = z.object({ folder: z.string(), checkpoints: z.number(), meets: z.enum(['death', 'outage']) })
 
-/** Kills its own process once at every checkpoint: within each second body, and behind each other. */
-export const dying = defineStep('dying', { input: Args }, async ({ folder, checkpoints }, ctx) => {
-  const dieOnceAt = (place: number) => {
-    const mark = `${folder}/died-${place}`
+/** Meets its fate once at every checkpoint: within each second body that has a transaction, and behind all others. */
+export const fated = defineStep('fated', { input: Args }, async ({ folder, checkpoints, meets }, ctx) => {
+  const meetOnceAt = async (place: number) => {
+    const mark = `${folder}/met-${place}`
     if (existsSync(mark)) return
     writeFileSync(mark, '')
-    process.kill(process.pid, 'SIGKILL')
+    if (meets === 'death') process.kill(process.pid, 'SIGKILL')
+    // The test makes the outage, and says so when it has begun.
+    else while (!existsSync(`${folder}/away-${place}`)) await sleep(5)
   }
   const got: number[] = []
   for (let place = 1; place <= checkpoints; place++) {
@@ -20,7 +23,7 @@ export const dying = defineStep('dying', { input: Args }, async ({ folder, check
             'ledger',
             async ({ tx }) => {
               await tx`insert into public.effects (place) values (${place})`
-              if (place % 4 === 0) dieOnceAt(place)
+              if (place % 4 === 0) await meetOnceAt(place)
               return place
             },
             { tx: true },
@@ -30,7 +33,7 @@ export const dying = defineStep('dying', { input: Args }, async ({ folder, check
             return place
           }),
     )
-    dieOnceAt(place)
+    await meetOnceAt(place)
   }
   return { got }
 })
