@@ -54,6 +54,9 @@ create table fleet_q.checkpoints (
   check (turn > after_turn),
   check ((child_id is not null) = (kind in ('child', 'result', 'results')))
 ) with (fillfactor = 90);
+-- Two results never share a turn: what is written late, by an attempt that has ended meanwhile, is written first or not at
+-- all.
+create unique index checkpoints_turn on fleet_q.checkpoints (step_id, turn) where turn is not null;
 create index checkpoints_child on fleet_q.checkpoints (child_id) where child_id is not null and turn is null;
 
 -- Named facts for one execution: stored first, matched later. The first that no wait has taken goes to the first wait.

@@ -36,6 +36,7 @@ export interface Outcome {
 
 const FORGOTTEN: Outcome = { status: 'forgotten', result: null, error: null }
 const BATCH_MAX = 500
+const UNIQUE_VIOLATION = '23505'
 /** Whole memories in one answer: some are large. */
 const MEMORIES_MAX = 50
 
@@ -90,7 +91,11 @@ export function createCheckpoints(database: Database, podId: string): Checkpoint
     async write(checkpoint) {
       const written = await patiently((again) =>
         write({ ...checkpoint, mayStand: checkpoint.mayStand || again }),
-      )
+      ).catch((error: unknown) => {
+        // Its turn is taken: by an attempt before it, whose last word came late.
+        if (sqlState(error) !== UNIQUE_VIOLATION) throw error
+        return 'refused' as const
+      })
       return written === 'refused' ? undefined : written
     },
     writeIn: (tx, checkpoint) => writeCheckpoints(tx, podId, [checkpoint]),

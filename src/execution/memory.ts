@@ -77,6 +77,9 @@ export interface Memory {
   ): Promise<Remembered>
   /** What the code of a handler that has returned left out. */
   missed(): Promise<string | undefined>
+  /** What is to be undone, and the code of a handler that has failed for good did not come by. */
+  missedUndo(): Promise<string | undefined>
+  readonly hasRead: boolean
   /** That it has failed or was cancelled, in an earlier attempt or from outside; and what was undone since. */
   failure(): Promise<{ row: CheckpointRow; since: CheckpointRow[] } | undefined>
   readonly isFailing: boolean
@@ -220,6 +223,12 @@ export function createMemory(options: MemoryOptions): Memory {
       if (failed || isHeld) return never()
       busy++
       let mayStand = remembered !== undefined
+      /** One that is refused for what it carries leaves no gap: others come after it. */
+      const writeAs = (turn: number, fields: Partial<NewCheckpoint>) =>
+        write(checkpoint({ ...fields, turn })).catch((error: unknown) => {
+          its.dropTurn(turn)
+          throw error
+        })
       const checkpoint = (fields: Partial<NewCheckpoint>) =>
         newCheckpoint({
           claimId,
@@ -250,7 +259,7 @@ export function createMemory(options: MemoryOptions): Memory {
             `results of more than ${BYTES_MAX / 1024 / 1024} MiB are to be remembered: store them elsewhere and return where they lie`,
           )
         const turn = fields.turn ?? its.takeTurn()
-        const written = fields.turn ? undefined : await write(checkpoint({ ...fields, turn }))
+        const written = fields.turn ? undefined : await writeAs(turn, fields)
         // A failure is forgotten before the next attempt, where nobody caught it.
         if (!fields.error) gotFurther = true
         await its.handed(turn)
@@ -265,8 +274,15 @@ export function createMemory(options: MemoryOptions): Memory {
       }
     },
     async missed() {
-      const row = (replay ?? (await read())).missed()
+      const [row] = (replay ?? (await read())).missed()
       return row && `the code returned without asking for "${row.name}", which is remembered`
+    },
+    async missedUndo() {
+      const row = (replay ?? (await read())).missed().find(({ kind }) => kind === 'undo')
+      return row && `the code failed before it asked for "${row.name}", which is to be undone`
+    },
+    get hasRead() {
+      return replay !== undefined
     },
     async failure() {
       if (!replay) await read()

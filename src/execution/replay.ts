@@ -20,8 +20,8 @@ export interface Replay {
   handed(turn: number): Promise<void>
   /** Something may have come to rest. */
   look(): void
-  /** The first of what is remembered that was not asked for. */
-  missed(): CheckpointRow | undefined
+  /** What is remembered and was not asked for. */
+  missed(): CheckpointRow[]
   end(): void
 }
 
@@ -48,7 +48,9 @@ export interface ReplayOptions {
  * Code that is slow to ask for what comes next, beside other code that waits for something new, looks like code that will
  * never ask. In a sequence there is no such doubt: nothing new is asked for meanwhile.
  */
-const MISFIT_MS = 2000
+const MISFIT_LOOKS = 20
+/** Looks, not one span of time: a process that was frozen meanwhile has looked once more when it wakes. */
+const MISFIT_LOOK_MS = 100
 
 export function createReplay(rows: CheckpointRow[], { onMisfit, onRest }: ReplayOptions): Replay {
   const byName = new Map(rows.map((row) => [keyOf(row), row]))
@@ -72,7 +74,7 @@ export function createReplay(rows: CheckpointRow[], { onMisfit, onRest }: Replay
   /** Hands out what is next, and then waits until the handler has done with it what it can do at once. */
   function advance() {
     if (!resting || over) return
-    clearTimeout(doubt)
+    clearInterval(doubt)
     while (dropped.has(handedTurn + 1)) handedTurn++
     const next = turns[place] ?? handedTurn + 1
     const hand = waiting.get(next)
@@ -103,7 +105,13 @@ export function createReplay(rows: CheckpointRow[], { onMisfit, onRest }: Replay
   function suspect() {
     const next = ofTurn.get(turns[place] ?? 0)
     const [first] = held
-    if (next && first && !askedFor.has(next)) doubt = setTimeout(() => onMisfit(next, first.name), MISFIT_MS)
+    if (!next || !first || askedFor.has(next)) return
+    let looks = 0
+    doubt = setInterval(() => {
+      if (++looks < MISFIT_LOOKS) return
+      clearInterval(doubt)
+      onMisfit(next, first.name)
+    }, MISFIT_LOOK_MS)
   }
 
   const look = () => {
@@ -140,10 +148,10 @@ export function createReplay(rows: CheckpointRow[], { onMisfit, onRest }: Replay
         look()
       }),
     look,
-    missed: () => rows.find((row) => !askedFor.has(row)),
+    missed: () => rows.filter((row) => !askedFor.has(row)),
     end() {
       over = true
-      clearTimeout(doubt)
+      clearInterval(doubt)
     },
   }
 }

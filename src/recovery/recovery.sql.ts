@@ -211,7 +211,11 @@ export const putBack = (sql: Sql, claims: OrphanClaim[], poisonAfter: number, sp
     select orphan.*, case
       when not died or got_further then null
       when crashes >= ${poisonAfter} then 'poison'
-      when attempt > max_retries then 'dead_pod' end as given_up
+      -- One that undoes what it did has used up its retries, and goes on undoing until it kills.
+      when attempt > max_retries and not exists (
+        select from fleet_q.checkpoints
+        where checkpoints.step_id = orphan.step_id and name = '$failure' and number = 1 offset 0) then 'dead_pod'
+      end as given_up
     from orphan
   ),
   sentence as materialized (

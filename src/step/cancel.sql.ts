@@ -35,13 +35,18 @@ export const cancelSteps = (sql: Sql, stepIds: string[], reason: string) => sql<
 
 /**
  * Of these steps those that have something to undo: they are told that they are cancelled, and go on, to undo it. They get
- * their outcome from the pod that has done so.
+ * their outcome from the pod that has done so. Not those that could not: they are parked, for their code does not fit what
+ * they remember, and who cancels them again gives that up.
  */
 export const askToUndo = (sql: Sql, stepIds: string[], reason: string) => sql<{ step_id: string }[]>`
   with /* step.ask_to_undo */ undoing as materialized (
     select distinct step_id from fleet_q.checkpoints
     where step_id = any (${stepIds}::bigint[]) and kind = 'undo' and turn is not null
       and not exists (select from fleet_q.outcomes where outcomes.step_id = checkpoints.step_id offset 0)
+      and not exists (
+        select from fleet_q.later
+        join fleet_q.checkpoints as asked on asked.step_id = later.step_id and asked.name = '$failure' and asked.number = 1
+        where later.step_id = checkpoints.step_id and later.why::text = 'attention' offset 0)
   ),
   told as (
     insert into fleet_q.checkpoints (step_id, name, number, kind, after_turn, claim_id, error)

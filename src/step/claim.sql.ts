@@ -248,7 +248,7 @@ export const findSettledElsewhere = (sql: Sql, stepIds: string[]) => sql<
   where step_id = any (${stepIds}::bigint[])
   union all
   -- To be undone, and its handler does not know yet.
-  select step_id, 'cancelled' from fleet_q.checkpoints
+  select step_id, 'undo' from fleet_q.checkpoints
   where step_id = any (${stepIds}::bigint[]) and name = '$failure' and number = 1 and turn is null
   union all
   select held.step_id, 'paused'

@@ -141,6 +141,13 @@ export class Attempt implements StepContext, Author {
     this.#execution?.memory.hold()
   }
 
+  /** It was cancelled, and its next attempt undoes what it did. One that knows that goes on, it is at it. */
+  stopToUndo() {
+    const memory = this.#execution?.memory
+    if (memory?.hasRead && !memory.isFailing)
+      this.stop(new Stop('cancelled', 'the step is cancelled, and what it did is to be undone'))
+  }
+
   blame(error: unknown, poison: boolean) {
     this.#end({ kind: 'crashed', error, poison })
   }
@@ -175,11 +182,19 @@ export class Attempt implements StepContext, Author {
       if (await this.#remembered.memory.failure()) return await this.#undo()
       if (ending.kind === 'threw' && (await this.#remembered.isFinal(ending.error)))
         return this.#end({ kind: 'stuck', error: ending.error })
-      const missed = ending.kind === 'returned' ? await this.#remembered.memory.missed() : undefined
+      const missed = await this.#missed(ending)
       this.#end(missed === undefined ? ending : { kind: 'misfit', message: missed })
     } catch (error) {
       this.#end({ kind: 'threw', error })
     }
+  }
+
+  /** What is remembered and was not asked for, though nothing will ask any more. */
+  #missed(ending: Ending): Promise<string | undefined> {
+    const { memory } = this.#remembered
+    if (ending.kind === 'returned') return memory.missed()
+    const isOver = this.#reportOf(ending).outcome === 'failed'
+    return isOver ? memory.missedUndo() : Promise.resolve(undefined)
   }
 
   async #undo() {
@@ -252,6 +267,7 @@ export class Attempt implements StepContext, Author {
       await transaction.rollback()
       return this.#handIn(report)
     }
+    if (this.#execution?.hasUndos) report.hasUndos = true
     try {
       // Refused: what the handler wrote is undone; handing in the report again is refused again, and counted.
       const isSettled = await transaction.commit(report)

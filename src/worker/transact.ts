@@ -3,7 +3,7 @@ import { FleetError } from '../errors.ts'
 import { pass } from '../kernel/failpoint.ts'
 import { type ClaimedStep } from '../step/claim.sql.ts'
 import { learnFate } from '../step/learn-fate.ts'
-import { answerParents, lockLetters } from '../step/wake.sql.ts'
+import { answerParents, findToldToUndo, lockLetters } from '../step/wake.sql.ts'
 import { settle, type Report } from '../step/settle.sql.ts'
 import { boundRest, wasCompleted } from '../step/transact.sql.ts'
 
@@ -38,7 +38,11 @@ export function stepTransaction(
         const report = await wish
         if (!report) throw new RolledBack()
         await pass('transaction.before_settle')
-        if (step.has_parent) await lockLetters(tx, [], [step.step_id])
+        const its = [step.step_id]
+        if (step.has_parent || report.hasUndos)
+          await lockLetters(tx, report.hasUndos ? its : [], step.has_parent ? its : [])
+        // It was cancelled meanwhile: its next attempt undoes what it did, and what it writes here is undone now.
+        if (report.hasUndos && (await findToldToUndo(tx, its)).length > 0) throw new RolledBack()
         const [, refused] = await Promise.all([
           boundRest(tx),
           settle(tx, podId, [{ ...report, mayStand: true }], []),

@@ -352,8 +352,13 @@ export function createWorker(options: WorkerOptions): PodWorker {
     if (held.length === 0) return
     const settled = await database.run((sql) => findSettledElsewhere(sql, held))
     for (const { step_id, status } of settled) {
-      if (status === 'paused') slots.find(step_id)?.hold()
-      else slots.find(step_id)?.stop(new Stop('cancelled', `the step is ${status}`))
+      const attempt = slots.find(step_id)
+      if (status === 'undo') {
+        attempt?.stopToUndo()
+        continue
+      }
+      if (status === 'paused') attempt?.hold()
+      else attempt?.stop(new Stop('cancelled', `the step is ${status}`))
       release(slots.takeBack({ step: step_id }), `the step is ${status}`)
     }
   }
