@@ -19,6 +19,7 @@ const row = (name: string, number: number, turn: number | null, result: unknown)
   child_id: null,
   result,
   empty: false,
+  stored_bytes: 0,
   error: null,
 })
 
@@ -60,7 +61,7 @@ async function attempt(program: Program, kept: CheckpointRow[], chance: () => nu
   )
   const how = await Promise.race([end.then(() => 'ended' as const), death])
   replay.end()
-  return { how, got, missed: replay.missed() }
+  return { how, got, missed: replay.missed()[0] }
 }
 
 const chanceOf = (seed: number) => () => {
