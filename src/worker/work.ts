@@ -5,14 +5,10 @@ import { settleExecutions, touchesWaits } from '../execution/settle-executions.t
 import { pass } from '../kernel/failpoint.ts'
 import type { Log } from '../kernel/log.ts'
 import type { Meters } from '../kernel/meters.ts'
-import {
-  findSettledElsewhere,
-  findStrayClaims,
-  type ClaimedStep,
-  type DroppedSteps,
-} from '../step/claim.sql.ts'
+import type { ClaimedStep, DroppedSteps } from '../step/claim.sql.ts'
 import { takeTurns, type Turn } from '../step/circle.ts'
 import { exchange } from '../step/exchange.sql.ts'
+import { findSettledElsewhere, findStrayClaims } from '../step/held.sql.ts'
 import { settle, type RefusedReport, type Report } from '../step/settle.sql.ts'
 import { carrier, type Carrier } from './carry.ts'
 import { createLimitedClaims } from './claim-limited.ts'
