@@ -13,6 +13,10 @@ export const findStrayClaims = (
   where pod_id = ${podId} and id <> all (${knownClaims}::bigint[])
     and taken_at <= fleet_q.clock() - make_interval(secs => ${olderThanSeconds})`
 
+/** Which of these steps have their outcome. */
+export const findSettled = (sql: Sql, stepIds: string[]) => sql<{ step_id: string }[]>`
+  select /* step.settled */ step_id from fleet_q.outcomes where step_id = any (${stepIds}::bigint[])`
+
 /** Which of the steps that this pod runs an operator has cancelled, or paused. */
 export const findSettledElsewhere = (sql: Sql, stepIds: string[]) => sql<
   { step_id: string; status: string }[]
