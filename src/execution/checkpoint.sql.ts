@@ -155,11 +155,14 @@ const overOpen = (sql: Sql) => sql`
     and (standing.turn is null or (standing.claim_id = excluded.claim_id and standing.turn = excluded.turn))
     and (standing.kind <> 'event' or standing.arrived_at is null or excluded.error is null)`
 
+export type FailedPlace = Pick<NewCheckpoint, 'stepId' | 'claimId' | 'name' | 'number'>
+
 /**
  * A failure that its handler did not catch is forgotten before the next attempt, which then begins at it. Not where
- * something was asked for after it: that may follow from it.
+ * something was asked for after it: that may follow from it. And only while its attempt stands: what another has written
+ * there since is not its to forget.
  */
-export const forgetFailure = (sql: Sql, stepId: string, name: string, number: number) => sql<
+export const forgetFailure = (sql: Sql, { stepId, claimId, name, number }: FailedPlace) => sql<
   { name: string }[]
 >`
   delete /* execution.forget_failure */ from fleet_q.checkpoints as failure
@@ -167,4 +170,7 @@ export const forgetFailure = (sql: Sql, stepId: string, name: string, number: nu
     and not exists (
       select from fleet_q.checkpoints as later
       where later.step_id = failure.step_id and later.after_turn >= failure.turn)
+    and exists (select from fleet_q.claims where id = ${claimId})
+    and not exists (
+      select from fleet_q.attempts where attempts.step_id = ${stepId} and attempts.claim_id = ${claimId} offset 0)
   returning name`

@@ -6,6 +6,7 @@ import {
   findArrived,
   findCheckpoints,
   forgetFailure,
+  type FailedPlace,
   writeCheckpoints,
   type CheckpointRow,
   type NewCheckpoint,
@@ -25,7 +26,7 @@ export interface Checkpoints {
   answer(stepId: string): Promise<CheckpointRow[]>
   /** How these steps ended, in their order. */
   outcomes(stepIds: string[]): Promise<Outcome[]>
-  forgetFailure(stepId: string, name: string, number: number): Promise<boolean>
+  forgetFailure(place: FailedPlace): Promise<boolean>
 }
 
 export interface Outcome {
@@ -44,7 +45,8 @@ export function createCheckpoints(database: Database, podId: string): Checkpoint
   const of = batcher<string, CheckpointRow[]>({
     batchMax: MEMORIES_MAX,
     async flush(stepIds) {
-      return inOrder(stepIds, await database.run((sql) => findCheckpoints(sql, stepIds)))
+      const ids = [...new Set(stepIds)]
+      return inOrder(stepIds, await database.run((sql) => findCheckpoints(sql, ids)))
     },
   })
 
@@ -103,12 +105,16 @@ export function createCheckpoints(database: Database, podId: string): Checkpoint
     async outcomes(stepIds) {
       const rows = await patiently(() => database.run((sql) => findOutcomes(sql, stepIds)))
       const byId = new Map(rows.map((row) => [row.step_id, row]))
-      return stepIds.map((stepId) => byId.get(stepId) ?? FORGOTTEN)
+      return stepIds.map((stepId) => {
+        const outcome = byId.get(stepId) ?? FORGOTTEN
+        // Somebody tries it again: this attempt ends, and the next one waits for it.
+        if (outcome.status === 'pending') throw new Error(`the step ${stepId} has ended, and is being tried again`)
+        return outcome
+      })
     },
-    async forgetFailure(stepId, name, number) {
-      const forgotten = await patiently(() => database.run((sql) => forgetFailure(sql, stepId, name, number)))
-      return forgotten.length > 0
-    },
+    forgetFailure: (place) =>
+      // Asked again, it may have been forgotten the first time.
+      patiently(async (again) => (await database.run((sql) => forgetFailure(sql, place))).length > 0 || again),
   }
 }
 

@@ -84,7 +84,7 @@ export const countHeld = (sql: Sql, max: number) => sql<{ type: string; why: str
   select /* execution.count_held */ lanes.type, held.why, count(*)::float8 as executions
   from (
     select lane_id, why::text as why from fleet_q.later
-    where why::text in ('sleep', 'wait', 'attention', 'pause') limit ${max}
+    where why > 'spread' limit ${max}
   ) as held
   cross join lateral (select type from fleet_q.lanes where id = held.lane_id offset 0) as lanes
   group by lanes.type, held.why`
@@ -92,4 +92,4 @@ export const countHeld = (sql: Sql, max: number) => sql<{ type: string; why: str
 /** Executions that are under way though no pod holds them: asleep, or to be started again. */
 export const countAsleep = (sql: Sql, max: number) => sql<{ asleep: number }[]>`
   select /* execution.count_asleep */ count(*)::float8 as asleep
-  from (select 1 from fleet_q.later where why::text in ('sleep', 'wait', 'attention') limit ${max}) as l`
+  from (select 1 from fleet_q.later where why > 'spread' and why::text <> 'pause' limit ${max}) as l`

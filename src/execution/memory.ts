@@ -167,6 +167,8 @@ export function createMemory(options: MemoryOptions): Memory {
     signal.throwIfAborted()
     if (typeof name !== 'string' || name.length < 1 || name.length > NAME_MAX)
       throw new NonRetryableError(`the name of a checkpoint has 1 to ${NAME_MAX} characters`)
+    if (name.startsWith('$') && kind !== 'now' && kind !== 'random')
+      throw new NonRetryableError(`the name of a checkpoint may not begin with $: "${name}" is one of ours`)
     if (++asks > CHECKPOINTS_MAX)
       throw new NonRetryableError(
         `more than ${CHECKPOINTS_MAX} checkpoints: give a part of this work to steps of their own (ctx.submit)`,

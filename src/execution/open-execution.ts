@@ -190,7 +190,7 @@ export function openExecution(parts: ExecutionParts, options: AttemptOptions): E
     undo: () => undoAll(memory, undos),
     async isFinal(error) {
       const place = error instanceof Error ? failedAt.get(error) : undefined
-      return place !== undefined && !(await checkpoints.forgetFailure(stepId, place.name, place.number))
+      return place !== undefined && !(await checkpoints.forgetFailure({ stepId, claimId, ...place }))
     },
   }
 }

@@ -1,6 +1,6 @@
 import type { Actor } from '../access/actor.ts'
 import { writeAudit } from '../access/audit.sql.ts'
-import type { Database, Sql } from '../db/connect.ts'
+import { repeatOnConflict, type Database, type Sql } from '../db/connect.ts'
 import { given } from '../step/bulk.ts'
 import { claimsUnderWay } from '../step/pause.ts'
 import { findLives } from './execution.sql.ts'
@@ -66,7 +66,8 @@ export async function endPauses(database: Database, onReady: () => void): Promis
   const ended = (await database.run(findEndedPauses)).map(({ execution }) => execution)
   if (ended.length === 0) return false
   const isSure = await claimsUnderWay(database)
-  const gone = await database.run((sql) => goOnAfterPauses(sql, ended, isSure))
+  // Whoever promotes what is due takes the same rows, in another order.
+  const gone = await repeatOnConflict(() => database.run((sql) => goOnAfterPauses(sql, ended, isSure)))
   if (gone.length > 0) onReady()
   return !isSure
 }

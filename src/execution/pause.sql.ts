@@ -35,7 +35,7 @@ export const goOnAfterPauses = (sql: Sql, executions: string[], forget: boolean)
   ),
   back as (
     delete from fleet_q.later
-    where why::text = 'pause' and not exists (select from fleet_q.pause_of(later.step_id))
+    where why > 'spread' and why::text = 'pause' and not exists (select from fleet_q.pause_of(later.step_id))
     returning step_id, lane_id, attempt
   )
   insert into fleet_q.ready (lane_id, step_id, attempt)

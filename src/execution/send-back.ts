@@ -30,10 +30,15 @@ export async function sendBack(
   const dropped = await repeatOnConflict(() =>
     database.begin(async (tx) => {
       await lockLetters(tx, [id], [])
-      const [taken] = [...(await takeOutOfLater(tx, id)), ...(await takeOutcomes(tx, [id]))]
+      const [standing] = await takeOutOfLater(tx, id)
+      const [ended] = standing ? [] : await takeOutcomes(tx, [id])
+      const taken = standing ?? ended
       if (!taken) throw await notPossible(tx, executionId)
+      if (standing && from === 'top' && (await findTurns(tx, id, FAILURE)).length > 0)
+        throw new FleetError('wrong_state', 'It is being undone. Retry it, and it goes on with that.')
       const cancelled = from === 'failure' ? 0 : await forgetFrom(tx, id, from)
-      await putBack(tx, [taken])
+      // Where it stands still nothing has failed for good.
+      await putBack(tx, [taken], from === 'failure' && ended !== undefined)
       await writeAudit(tx, actor, executionId, given({ from, reason, cancelled: cancelled || null }))
       return cancelled
     }),

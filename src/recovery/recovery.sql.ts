@@ -109,7 +109,8 @@ const crashes = (sql: Sql, stepId: ReturnType<Sql>) => sql`
           (select max(at) from fleet_q.redrives where redrives.step_id = ${stepId}),
           (
             select max(at) from fleet_q.checkpoints
-            where checkpoints.step_id = ${stepId} and turn is not null and error is null)),
+            where checkpoints.step_id = ${stepId} and turn is not null and error is null),
+          (select max(put_aside_at) from fleet_q.past_checkpoints where past_checkpoints.step_id = ${stepId})),
         '-infinity')
   )`
 

@@ -78,7 +78,22 @@ export const findCancelledWith = (sql: Sql, stepIds: string[]) => sql<{ id: stri
   cross join lateral (select status, error from fleet_q.outcomes where step_id = steps.id offset 0) as outcome
   where parent_id = any (${stepIds}::bigint[]) and not detached
     and outcome.status = 'cancelled' and outcome.error ->> 'message' = ${CANCELLED_WITH}
+    -- Not what is submitted anew.
+    and not exists (
+      select from fleet_q.past_checkpoints as past
+      where past.step_id = steps.parent_id and (
+        past.kind = 'child' and past.child_id = steps.id
+        or past.kind = 'children'
+          and past.result @> to_jsonb(fleet_q.step_public_id(steps.id, steps.salt, steps.created_at)))
+      offset 0)
   order by steps.id`
+
+/** Whoever waited for these waits again, where it has not been told how they ended. */
+export const takeAnswersBack = (sql: Sql, stepIds: string[]) => sql`
+  update /* step.take_answers_back */ fleet_q.checkpoints set arrived_at = null
+  where step_id = any (array(
+      select parent_id from fleet_q.steps where id = any (${stepIds}::bigint[]) and parent_id is not null))
+    and kind in ('result', 'results') and turn is null and arrived_at is not null`
 
 export const CANCELLED_WITH = 'what had submitted it was cancelled'
 

@@ -123,6 +123,10 @@ const taking = (sql: Sql, want: Pick<Want, 'podId' | 'limit'>) => sql`
     from taken cross join lateral fleet_q.pause_of(taken.step_id) as pause
     where (select exists (select from fleet_q.execution_pauses))
       and not exists (select from fleet_q.outcomes where outcomes.step_id = taken.step_id offset 0)
+      -- What is cancelled is undone all the same.
+      and not exists (
+        select from fleet_q.checkpoints
+        where checkpoints.step_id = taken.step_id and name = '$failure' and number = 1 offset 0)
   ),
   put_off as (
     insert into fleet_q.later (step_id, lane_id, due_at, attempt, why)

@@ -10,6 +10,7 @@ import {
   putOutcomeAside,
   removeFromLater,
   removeFromReady,
+  takeAnswersBack,
 } from './cancel.sql.ts'
 import { dropChildren } from './put-aside.ts'
 import { putFailuresAside } from './put-aside.sql.ts'
@@ -68,11 +69,15 @@ export async function redrive(
   return redriven
 }
 
-/** With what was cancelled because they were. */
-export async function putBack(tx: Sql, steps: readonly { step_id: string; lane_id: number }[]): Promise<void> {
+/** With what was cancelled because they were. `forgets`: they begin at what failed. */
+export async function putBack(
+  tx: Sql,
+  steps: readonly { step_id: string; lane_id: number }[],
+  forgets = true,
+): Promise<void> {
   for (let next = steps; next.length > 0;) {
     const ids = next.map((step) => step.step_id)
-    await dropChildren(tx, await putFailuresAside(tx, ids))
+    if (forgets || next !== steps) await dropChildren(tx, await putFailuresAside(tx, ids))
     await putInReady(tx, [...next])
     const followers = (await findCancelledWith(tx, ids)).map(({ id }) => id)
     next = followers.length === 0 ? [] : await takeOutcomes(tx, followers)
@@ -83,6 +88,7 @@ export async function putBack(tx: Sql, steps: readonly { step_id: string; lane_i
 export async function takeOutcomes(tx: Sql, ids: string[]) {
   const aside = await putOutcomeAside(tx, ids)
   if (aside.length === 0) return aside
+  await takeAnswersBack(tx, ids)
   await pass('redrive.between')
   // Only a cancelled one can: and the look for it walks its lane to the end.
   const lying = aside.filter((step) => step.status === 'cancelled')

@@ -43,8 +43,12 @@ export const answerParents = (sql: Sql, stepIds: string[]) => sql<{ woken: numbe
 export const findOutcomes = (sql: Sql, stepIds: string[]) => sql<
   { step_id: string; status: string; result: unknown; error: { class?: string; message?: string } | null }[]
 >`
-  select /* execution.outcomes */ step_id, status, result, error from fleet_q.outcomes
-  where step_id = any (${stepIds}::bigint[])`
+  select /* execution.outcomes */ wanted.step_id,
+    coalesce(outcome.status::text, case when letter.id is null then 'forgotten' else 'pending' end) as status,
+    outcome.result, outcome.error
+  from unnest(${stepIds}::bigint[]) as wanted (step_id)
+  left join lateral (select * from fleet_q.outcomes where outcomes.step_id = wanted.step_id offset 0) as outcome on true
+  left join lateral (select id from fleet_q.steps where steps.id = wanted.step_id offset 0) as letter on true`
 
 /** Of these those that were cancelled and have something to undo, and that do not know it yet. */
 export const findToldToUndo = (sql: Sql, stepIds: string[]) => sql<{ step_id: string }[]>`

@@ -71,6 +71,7 @@ export class Attempt implements StepContext, Author {
   #log: StepLog | undefined
   #execution: Execution | undefined
   #isHeld = false
+  #isUndoing = false
   #ended = false
 
   constructor(step: ClaimedStep, handled: Handled, deps: AttemptDeps) {
@@ -100,7 +101,8 @@ export class Attempt implements StepContext, Author {
   }
 
   start() {
-    if (this.step.expired) return this.#handlerEnded({ kind: 'expired' })
+    // One that has begun is not cut off in the middle.
+    if (this.step.expired && this.step.fresh) return this.#handlerEnded({ kind: 'expired' })
     let returned: unknown
     try {
       returned = currentAuthor.run(this, () => this.#callHandler())
@@ -179,25 +181,27 @@ export class Attempt implements StepContext, Author {
   /** What it remembers has a say in how it ends. */
   async #lookBack(ending: Ending) {
     try {
-      if (await this.#remembered.memory.failure()) return await this.#undo()
-      if (ending.kind === 'threw' && (await this.#remembered.isFinal(ending.error)))
+      const { memory, isFinal } = this.#remembered
+      const isOver = ending.kind === 'returned' || this.#reportOf(ending).outcome === 'failed'
+      if (await memory.failure()) {
+        const missed = await memory.missedUndo()
+        if (missed === undefined) return await this.#undo()
+        return this.#end(isOver ? { kind: 'misfit', message: missed } : ending)
+      }
+      // What failed for good stays, for people; before another attempt it is forgotten.
+      if (ending.kind === 'threw' && !isOver && (await isFinal(ending.error)))
         return this.#end({ kind: 'stuck', error: ending.error })
-      const missed = await this.#missed(ending)
+      const missed =
+        ending.kind === 'returned' ? await memory.missed() : isOver ? await memory.missedUndo() : undefined
       this.#end(missed === undefined ? ending : { kind: 'misfit', message: missed })
     } catch (error) {
       this.#end({ kind: 'threw', error })
     }
   }
 
-  /** What is remembered and was not asked for, though nothing will ask any more. */
-  #missed(ending: Ending): Promise<string | undefined> {
-    const { memory } = this.#remembered
-    if (ending.kind === 'returned') return memory.missed()
-    const isOver = this.#reportOf(ending).outcome === 'failed'
-    return isOver ? memory.missedUndo() : Promise.resolve(undefined)
-  }
-
   async #undo() {
+    if (this.#isUndoing) return
+    this.#isUndoing = true
     const undone = await this.#remembered.undo()
     this.#end(undone ? { kind: 'undone', undone } : SUPERSEDED)
   }
@@ -247,12 +251,26 @@ export class Attempt implements StepContext, Author {
   /** One that fails for good and has something to undo does that in its next attempt, from a replay: all ways alike. */
   #handIn(report: Report) {
     const execution = this.#execution
+    if (report.outcome === 'failed' && !this.step.fresh && !execution?.hasUndos) return this.#handInFailed(report)
     if (!execution?.hasUndos || execution.memory.isFailing) return this.#deps.handIn(this, report)
     if (report.outcome !== 'failed') return this.#deps.handIn(this, { ...report, hasUndos: true })
     const ended = report.ended === 'poison' ? 'pod_died' : report.ended
     const again = { ...report, outcome: null, ended, delayMs: 0, nextAttempt: 1 }
     execution.fail(report.error).then(
       () => this.#deps.handIn(this, again),
+      () => this.#deps.handIn(this, report),
+    )
+  }
+
+  /** Out of time, or of pods, before its code came by what is to be undone: somebody has to look. */
+  #handInFailed(report: Report) {
+    const { memory } = this.#remembered
+    memory.missedUndo().then(
+      (missed) =>
+        this.#deps.handIn(
+          this,
+          missed === undefined || memory.isFailing ? report : this.#reportOf({ kind: 'misfit', message: missed }),
+        ),
       () => this.#deps.handIn(this, report),
     )
   }

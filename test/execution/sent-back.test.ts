@@ -195,6 +195,9 @@ test('one that runs is not sent back under its pod', async () => {
   )
   await client.pauseExecution({ execution_id: 'runs' })
   await client.sendEvent({ execution_id: 'runs', event_name: 'decided', payload: 'yes' })
+  const { step_id } = await client.getExecution({ execution_id: 'runs' })
+  await until('the pause to hold it', async () => (await client.why({ step_id })).reason === 'paused' &&
+    (await client.getStatus({ step_id })).tray === 'held')
   await client.restartExecution({ execution_id: 'runs' })
   await client.resumeExecution({ execution_id: 'runs' })
   assert.equal((await ended('runs')).result, 'yes')

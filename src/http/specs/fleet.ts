@@ -278,7 +278,7 @@ export const fleetSpecs = specTable({
     body: step.PauseRequest,
     ok: step.PauseAnswer,
     status: 200,
-    failures: ['database_unavailable'],
+    failures: ['execution_not_found', 'database_unavailable'],
   },
   resume: {
     method: 'POST',
@@ -289,7 +289,7 @@ export const fleetSpecs = specTable({
     body: step.ResumeRequest,
     ok: step.PauseAnswer,
     status: 200,
-    failures: ['database_unavailable'],
+    failures: ['execution_not_found', 'database_unavailable'],
   },
   listPauses: {
     method: 'GET',
