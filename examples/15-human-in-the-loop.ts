@@ -17,24 +17,28 @@ const REVIEWERS = [
   { name: 'Grace', patience: '1 day' },
 ]
 
-const reply = defineStep('reply', { input: z.object({ question: z.string() }) }, async ({ question }, ctx) => {
-  const wishes: string[] = []
-  for (const { name, patience } of REVIEWERS)
-    try {
-      for (;;) {
-        // Names may come again in a loop: each time is remembered apart.
-        const draft = await ctx.run('draft', () => write(question, wishes))
-        await ctx.run('ask', () => mails.push(`to ${name}: ${draft}`))
-        const review = await ctx.waitForEvent('review', { schema: Review, timeout: patience })
-        if (review.verdict === 'send') return { draft, released_by: name }
-        wishes.push(review.wish ?? 'better')
+const reply = defineStep(
+  'reply',
+  { input: z.object({ question: z.string() }) },
+  async ({ question }, ctx) => {
+    const wishes: string[] = []
+    for (const { name, patience } of REVIEWERS)
+      try {
+        for (;;) {
+          // Names may come again in a loop: each time is remembered apart.
+          const draft = await ctx.run('draft', () => write(question, wishes))
+          await ctx.run('ask', () => mails.push(`to ${name}: ${draft}`))
+          const review = await ctx.waitForEvent('review', { schema: Review, timeout: patience })
+          if (review.verdict === 'send') return { draft, released_by: name }
+          wishes.push(review.wish ?? 'better')
+        }
+      } catch (error) {
+        // Only what this is about: a handler is told to stop by an error as well.
+        if (!(error instanceof EventTimeout)) throw error
       }
-    } catch (error) {
-      // Only what this is about: a handler is told to stop by an error as well.
-      if (!(error instanceof EventTimeout)) throw error
-    }
-  throw new NonRetryableError('nobody looked at it')
-})
+    throw new NonRetryableError('nobody looked at it')
+  },
+)
 
 const { DATABASE_URL } = process.env
 const pod = await createPod({

@@ -8,7 +8,7 @@ create type fleet_q.checkpoint_kind as enum ('run', 'sleep', 'event', 'child', '
 
 create type fleet_q.dead_letter_reason as enum ('dead_pod', 'timeout', 'poison', 'exhausted');
 
-create type fleet_q.later_why as enum ('delay', 'retry', 'snooze', 'spread', 'sleep', 'wait', 'attention');
+create type fleet_q.later_why as enum ('delay', 'retry', 'snooze', 'spread', 'sleep', 'wait', 'attention', 'pause');
 
 create type fleet_q.outcome_status as enum ('completed', 'failed', 'cancelled', 'skipped');
 
@@ -75,6 +75,7 @@ create table fleet_q.checkpoints (
   fillfactor = 90
 );
 create index checkpoints_child on fleet_q.checkpoints (child_id) where child_id is not null and turn is null;
+create unique index checkpoints_turn on fleet_q.checkpoints (step_id, turn) where turn is not null;
 
 create table fleet_q.claims (
   id bigint not null generated always as identity,
@@ -110,7 +111,7 @@ create table fleet_q.events (
   sent_at timestamptz not null default fleet_q.clock(),
   taken_by integer,
   primary key (id),
-  check (length(name) >= 1 and length(name) <= 200)
+  check (length(name) >= 1 and length(name) <= 180)
 );
 create index events_lying on fleet_q.events (step_id, name, id) where taken_by is null;
 create index events_step on fleet_q.events (step_id);
@@ -122,6 +123,22 @@ create table fleet_q.execution_names (
   primary key (name),
   unique (step_id),
   check (length(name) >= 1 and length(name) <= 200 and name !~~ 'step\_%')
+);
+
+create table fleet_q.execution_pauses (
+  execution text not null,
+  step_id bigint,
+  fits text default 
+case
+    when step_id is null then replace(replace(replace(replace(execution, '\', '\\'), '%', '\%'), '_', '\_'), '*', '%')
+    else null
+end,
+  paused_at timestamptz not null default fleet_q.clock(),
+  until timestamptz,
+  reason text,
+  primary key (execution),
+  unique (step_id),
+  check (length(execution) >= 1 and length(execution) <= 200)
 );
 
 create table fleet_q.grants (
@@ -173,6 +190,7 @@ create table fleet_q.later (
   vacuum_truncate = off
 );
 create index later_due on fleet_q.later (due_at);
+create index later_held on fleet_q.later (why) where why > 'spread';
 
 create table fleet_q.leader_terms (
   term bigint not null generated always as identity,
@@ -248,6 +266,23 @@ create table fleet_q.outcomes (
   check (status <> 'completed' or claim_id is not null)
 );
 create index outcomes_not_completed on fleet_q.outcomes (status, step_id) where status <> 'completed';
+
+create table fleet_q.past_checkpoints (
+  step_id bigint not null,
+  put_aside_at timestamptz not null default fleet_q.clock(),
+  name text not null,
+  number integer not null,
+  kind fleet_q.checkpoint_kind not null,
+  turn integer,
+  after_turn integer not null,
+  at timestamptz not null,
+  due_at timestamptz,
+  failures smallint not null,
+  child_id bigint,
+  result jsonb,
+  error jsonb,
+  primary key (step_id, put_aside_at, name, number)
+);
 
 create table fleet_q.pauses (
   id bigint not null generated always as identity,
@@ -369,6 +404,13 @@ create table fleet_q.redrives (
 );
 create index redrives_step on fleet_q.redrives (step_id);
 
+create table fleet_q.reruns (
+  step_id bigint not null,
+  of_step_id bigint not null,
+  primary key (step_id)
+);
+create index reruns_of on fleet_q.reruns (of_step_id);
+
 create table fleet_q.steps (
   id bigint not null default nextval('fleet_q.step_ids'::regclass),
   salt bigint not null,
@@ -449,6 +491,8 @@ create function fleet_q.clock() returns timestamptz language sql stable;
 
 create function fleet_q.end_waits(step_ids bigint[]) returns integer language plpgsql volatile;
 
+create function fleet_q.execution_id_of(its_key bigint) returns text language sql stable;
+
 create function fleet_q.execution_key(execution text) returns bigint language sql stable;
 
 create function fleet_q.forget_audit(older_than interval, at_most integer) returns integer language plpgsql volatile;
@@ -468,6 +512,8 @@ create function fleet_q.match_events(step_ids bigint[]) returns setof bigint lan
 create function fleet_q.match_results(step_ids bigint[]) returns setof bigint language sql volatile;
 
 create function fleet_q.new_salt() returns bigint language sql volatile;
+
+create function fleet_q.pause_of(its_key bigint) returns setof fleet_q.execution_pauses language sql stable;
 
 create function fleet_q.send_event(execution text, name text, payload jsonb default 'null') returns boolean language sql volatile;
 

@@ -150,7 +150,11 @@ function requestOf(spec: Spec, args: Fields): { url: string; body: string | unde
   const path = spec.path.replaceAll(/\{(\w+)\}/g, (_, name: string) => encodeURIComponent(String(args[name])))
   return {
     url: query.size > 0 ? `${path}?${query.toString()}` : path,
-    body: spec.body && JSON.stringify(spec.wholeBody ? (args[spec.wholeBody] === undefined ? {} : args[spec.wholeBody]) : body),
+    body:
+      spec.body &&
+      JSON.stringify(
+        spec.wholeBody ? (args[spec.wholeBody] === undefined ? {} : args[spec.wholeBody]) : body,
+      ),
   }
 }
 

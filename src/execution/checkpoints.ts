@@ -108,13 +108,16 @@ export function createCheckpoints(database: Database, podId: string): Checkpoint
       return stepIds.map((stepId) => {
         const outcome = byId.get(stepId) ?? FORGOTTEN
         // Somebody tries it again: this attempt ends, and the next one waits for it.
-        if (outcome.status === 'pending') throw new Error(`the step ${stepId} has ended, and is being tried again`)
+        if (outcome.status === 'pending')
+          throw new Error(`the step ${stepId} has ended, and is being tried again`)
         return outcome
       })
     },
     forgetFailure: (place) =>
       // Asked again, it may have been forgotten the first time.
-      patiently(async (again) => (await database.run((sql) => forgetFailure(sql, place))).length > 0 || again),
+      patiently(
+        async (again) => (await database.run((sql) => forgetFailure(sql, place))).length > 0 || again,
+      ),
   }
 }
 

@@ -117,5 +117,4 @@ const keyOf = (stepId: string | undefined) => parsePublicId(stepId ?? '')?.id ??
 const failureOf = (outcome: Outcome | undefined) =>
   json({ class: outcome?.status ?? 'forgotten', message: outcome?.error?.message ?? '' })
 
-const failed = (stepId: string, error: CheckpointError) =>
-  new ChildFailed(stepId, error.class, error.message)
+const failed = (stepId: string, error: CheckpointError) => new ChildFailed(stepId, error.class, error.message)

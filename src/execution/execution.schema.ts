@@ -173,8 +173,15 @@ export const RetryExecution = z
   .strictObject({
     from: text(200)
       .optional()
-      .describe('the checkpoint that it forgets, with all that came after it; else it goes on at what failed'),
-    number: z.int().min(1).max(10_000).optional().describe('which time, where it came by that name more than once'),
+      .describe(
+        'the checkpoint that it forgets, with all that came after it; else it goes on at what failed',
+      ),
+    number: z
+      .int()
+      .min(1)
+      .max(10_000)
+      .optional()
+      .describe('which time, where it came by that name more than once'),
     reason: because,
   })
   .refine(({ from, number }) => number === undefined || from !== undefined, 'number goes with from')

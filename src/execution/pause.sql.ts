@@ -28,7 +28,9 @@ export const findEndedPauses = (sql: Sql) => sql<{ execution: string }[]>`
   select /* execution.ended_pauses */ execution from fleet_q.execution_pauses where until <= fleet_q.clock() limit 1000`
 
 /** What these pauses held goes on, where no other holds it. `forget`: no claim can put anything off for them any more. */
-export const goOnAfterPauses = (sql: Sql, executions: string[], forget: boolean) => sql<{ step_id: string }[]>`
+export const goOnAfterPauses = (sql: Sql, executions: string[], forget: boolean) => sql<
+  { step_id: string }[]
+>`
   with /* execution.go_on */ forgotten as (
     delete from fleet_q.execution_pauses
     where execution = any (${executions}::text[]) and until <= fleet_q.clock() and ${forget}

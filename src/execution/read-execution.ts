@@ -95,10 +95,7 @@ export async function pageOfExecutions(
   })
 }
 
-function toExecution(
-  step: StepRow,
-  life: Life | undefined,
-): Execution {
+function toExecution(step: StepRow, life: Life | undefined): Execution {
   const startedAt = life?.first_start ?? step.outcome_started_at ?? step.taken_at
   const attempt = step.outcome_attempt ?? step.claim_attempt ?? step.later_attempt ?? 1
   const changedAt = step.settled_at ?? step.taken_at ?? life?.first_start ?? step.created_at

@@ -9,12 +9,18 @@ import { findLetter } from './send-back.sql.ts'
 export async function rerunExecution(
   { database, submitter }: { database: Database; submitter: Submitter },
   executionId: string,
-  { new_execution_id: name, payload }: { new_execution_id?: string | undefined; payload?: object | undefined },
+  {
+    new_execution_id: name,
+    payload,
+  }: { new_execution_id?: string | undefined; payload?: object | undefined },
 ): Promise<string> {
   const { id } = await database.run((sql) => keyOfExecution(sql, executionId))
   const [letter] = await database.run((sql) => findLetter(sql, id))
   if (!letter)
-    throw new FleetError('execution_not_found', `execution '${executionId.slice(0, 100)}' has just been forgotten`)
+    throw new FleetError(
+      'execution_not_found',
+      `execution '${executionId.slice(0, 100)}' has just been forgotten`,
+    )
   const { timeout_ms, key, args, ...rest } = letter
   const given = Object.fromEntries(Object.entries(rest).filter(([, value]) => value !== null))
   const wish = SubmitStep.parse({

@@ -61,7 +61,9 @@ async function turnOf(tx: Sql, id: string, { name, number }: { name: string; num
   const [first, second] = rows
   if (!first)
     throw new FleetError('invalid_input', `It remembers nothing of the name "${name}".`, {
-      issues: [{ at: 'from', message: 'is no checkpoint that has a result; GET the execution lists them as steps' }],
+      issues: [
+        { at: 'from', message: 'is no checkpoint that has a result; GET the execution lists them as steps' },
+      ],
     })
   if (number === undefined && second)
     throw new FleetError('invalid_input', `It came by "${name}" ${rows.length} times.`, {

@@ -13,7 +13,10 @@ const CHILDREN_MAX = 1000
 
 const Wishes = z
   .array(SubmitStep)
-  .max(CHILDREN_MAX, `${CHILDREN_MAX} at most: submit them in several places, or let the children submit more`)
+  .max(
+    CHILDREN_MAX,
+    `${CHILDREN_MAX} at most: submit them in several places, or let the children submit more`,
+  )
 
 /**
  * The place in the execution is the key: an attempt that died between its children and their checkpoint finds them again.
@@ -28,7 +31,10 @@ export const createSubmitChildren =
         `ctx.submit("${name}"): ${parsed.error.issues
           // Of one alone, its place in the list says nothing.
           .map(({ path, message }) =>
-            `${path.slice(wishes.length === 1 ? 1 : 0).map(String).join('.')} ${message}`.trim(),
+            `${path
+              .slice(wishes.length === 1 ? 1 : 0)
+              .map(String)
+              .join('.')} ${message}`.trim(),
           )
           .join('; ')}`,
       )

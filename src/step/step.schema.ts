@@ -339,7 +339,12 @@ export const PauseAnswer = z
 export const PauseList = z
   .strictObject({
     pauses: z.array(
-      z.strictObject({ ...paused, paused_at: instant, until: instant.nullable(), reason: z.string().nullable() }),
+      z.strictObject({
+        ...paused,
+        paused_at: instant,
+        until: instant.nullable(),
+        reason: z.string().nullable(),
+      }),
     ),
   })
   .meta({ id: 'PauseList' })

@@ -251,7 +251,8 @@ export class Attempt implements StepContext, Author {
   /** One that fails for good and has something to undo does that in its next attempt, from a replay: all ways alike. */
   #handIn(report: Report) {
     const execution = this.#execution
-    if (report.outcome === 'failed' && !this.step.fresh && !execution?.hasUndos) return this.#handInFailed(report)
+    if (report.outcome === 'failed' && !this.step.fresh && !execution?.hasUndos)
+      return this.#handInFailed(report)
     if (!execution?.hasUndos || execution.memory.isFailing) return this.#deps.handIn(this, report)
     if (report.outcome !== 'failed') return this.#deps.handIn(this, { ...report, hasUndos: true })
     const ended = report.ended === 'poison' ? 'pod_died' : report.ended
@@ -269,7 +270,9 @@ export class Attempt implements StepContext, Author {
       (missed) =>
         this.#deps.handIn(
           this,
-          missed === undefined || memory.isFailing ? report : this.#reportOf({ kind: 'misfit', message: missed }),
+          missed === undefined || memory.isFailing
+            ? report
+            : this.#reportOf({ kind: 'misfit', message: missed }),
         ),
       () => this.#deps.handIn(this, report),
     )

@@ -51,7 +51,8 @@ async function scrape(): Promise<{ samples: Sample[]; types: Map<string, string>
 const valueOf = ({ samples }: { samples: Sample[] }, name: string, labels: Record<string, string> = {}) =>
   samples.find(
     (sample) =>
-      sample.name === name && Object.entries(labels).every(([label, value]) => sample.labels[label] === value),
+      sample.name === name &&
+      Object.entries(labels).every(([label, value]) => sample.labels[label] === value),
   )?.value
 
 test('a scrape tells what the pod took, how it ended, how long it ran, and what holds no slot', async () => {
@@ -99,7 +100,10 @@ test('histograms add up: buckets grow, and the last one is the count', async () 
           Object.entries(labels).every(([label, mine]) => sample.labels[label] === mine),
       )
       const values = buckets.map((bucket) => bucket.value)
-      assert.deepEqual(values, values.toSorted((a, b) => a - b))
+      assert.deepEqual(
+        values,
+        values.toSorted((a, b) => a - b),
+      )
       assert.equal(buckets.at(-1)?.labels['le'], '+Inf')
       assert.equal(values.at(-1), value)
     }

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { newCheckpoint, writeCheckpoints } from '../../src/execution/checkpoint.sql.ts'
-import { redriveStep } from '../../src/step/cancel.ts'
+import { redriveStep } from '../../src/step/redrive.ts'
 import { answerWaits } from '../../src/step/wake.sql.ts'
 import { addLane, addPod, addSteps } from '../sql/arrange.ts'
 import { tester } from '../support/actor.ts'

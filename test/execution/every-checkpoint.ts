@@ -20,7 +20,11 @@ export interface Fated {
   assertOnce(status: Record<string, unknown>): Promise<void>
 }
 
-export async function beginFated({ sql }: TestDatabase, url: string, meets: 'death' | 'outage'): Promise<Fated> {
+export async function beginFated(
+  { sql }: TestDatabase,
+  url: string,
+  meets: 'death' | 'outage',
+): Promise<Fated> {
   await sql`create table public.effects (place int)`
   const folder = mkdtempSync(join(tmpdir(), 'fleet-q-'))
   atEnd(() => rmSync(folder, { recursive: true }))

@@ -48,7 +48,10 @@ describe('a paused execution', () => {
     assert.match(message, /stops at its next checkpoint/)
     await open('runs first')
     const why = await isPaused('runs')
-    assert.match(why.sentence, /^It is paused \(runs\) since .*, until somebody resumes it: the bank is closed\.$/)
+    assert.match(
+      why.sentence,
+      /^It is paused \(runs\) since .*, until somebody resumes it: the bank is closed\.$/,
+    )
     assert.equal(begun.includes('runs second'), false)
     await client.resumeExecution({ execution_id: 'runs' })
     await open('runs second')
@@ -118,7 +121,10 @@ describe('a pause of a pattern', () => {
   })
 
   test('names executions or types, not both', async () => {
-    await assert.rejects(client.pause({ execution: 'a*', type: 'plain' }), /must name a type, a key, or both; or/)
+    await assert.rejects(
+      client.pause({ execution: 'a*', type: 'plain' }),
+      /must name a type, a key, or both; or/,
+    )
   })
 })
 

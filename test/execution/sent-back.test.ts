@@ -32,7 +32,7 @@ const pod = await startTestPod(db.url, [
     })
     return { amount, charge, approval, invoice }
   }),
-  defineStep('invoice', {}, ({ id }) => count(`${String(id)} invoice`)),
+  defineStep('invoice', { input: z.object({ id: z.string() }) }, ({ id }) => count(`${id} invoice`)),
   defineStep('changes', {}, async (_, ctx) => {
     await ctx.run(code === 'old' ? 'charge' : 'charge-card', () => 1)
     await ctx.waitForEvent('go')
@@ -56,7 +56,9 @@ const start = (execution_id: string, task_name: string, payload = {}) =>
   client.startExecution({ execution_id, task_name, payload, metadata: { id: execution_id }, max_retries: 0 })
 const ended = (execution_id: string) => client.waitForExecution({ execution_id })
 const times = (id: string) =>
-  Object.fromEntries(['charge', 'pack', 'invoice', 'mail'].map((name) => [name, ran.get(`${id} ${name}`) ?? 0]))
+  Object.fromEntries(
+    ['charge', 'pack', 'invoice', 'mail'].map((name) => [name, ran.get(`${id} ${name}`) ?? 0]),
+  )
 
 /** An order that failed at its mail. */
 async function failed(id: string) {
@@ -78,7 +80,11 @@ describe('an execution that failed', () => {
 
   test('goes on from a checkpoint by its name: that and what followed is done again, its events are read again', async () => {
     await failed('from-event')
-    await client.retryExecution({ execution_id: 'from-event', from: 'approved', reason: 'packed the wrong thing' })
+    await client.retryExecution({
+      execution_id: 'from-event',
+      from: 'approved',
+      reason: 'packed the wrong thing',
+    })
     const { result } = await ended('from-event')
     assert.deepEqual(result, { amount: 1, charge: 1, approval: 'by Ada', invoice: 2 })
     assert.deepEqual(times('from-event'), { charge: 1, pack: 4, invoice: 2, mail: 1 })
@@ -86,8 +92,14 @@ describe('an execution that failed', () => {
 
   test('asks which of several is meant', async () => {
     await failed('which')
-    await assert.rejects(client.retryExecution({ execution_id: 'which', from: 'pack' }), /came by "pack" 2 times/)
-    await assert.rejects(client.retryExecution({ execution_id: 'which', from: 'paint' }), /remembers nothing of the name "paint"/)
+    await assert.rejects(
+      client.retryExecution({ execution_id: 'which', from: 'pack' }),
+      /came by "pack" 2 times/,
+    )
+    await assert.rejects(
+      client.retryExecution({ execution_id: 'which', from: 'paint' }),
+      /remembers nothing of the name "paint"/,
+    )
     await client.retryExecution({ execution_id: 'which', from: 'pack', number: 2 })
     await ended('which')
     assert.deepEqual(times('which'), { charge: 1, pack: 3, invoice: 2, mail: 1 })
@@ -96,13 +108,20 @@ describe('an execution that failed', () => {
   test('begins at the top when it is restarted, and its history keeps what it remembered', async () => {
     await failed('restarted')
     await client.restartExecution({ execution_id: 'restarted' })
-    assert.deepEqual((await ended('restarted')).result, { amount: 1, charge: 2, approval: 'by Ada', invoice: 2 })
+    assert.deepEqual((await ended('restarted')).result, {
+      amount: 1,
+      charge: 2,
+      approval: 'by Ada',
+      invoice: 2,
+    })
     const { put_aside, steps, events, attempts } = await client.getHistory({ execution_id: 'restarted' })
     const [before] = put_aside
     assert.deepEqual(
       before?.steps.map(({ name, status }) => `${name} ${status}`),
       [
-        ...['charge', 'approved', 'pack', 'pack', 'invoice', 'invoice/result'].map((name) => `${name} completed`),
+        ...['charge', 'approved', 'pack', 'pack', 'invoice', 'invoice/result'].map(
+          (name) => `${name} completed`,
+        ),
         'mail failed',
       ],
     )
@@ -140,7 +159,10 @@ test('a parked execution goes on when there is code that fits', async () => {
   await waits()
   code = 'new'
   await client.sendEvent({ execution_id: 'parked', event_name: 'go', payload: null })
-  await until('it to be parked', async () => (await client.getExecution({ execution_id: 'parked' })).attention)
+  await until(
+    'it to be parked',
+    async () => (await client.getExecution({ execution_id: 'parked' })).attention,
+  )
   code = 'old'
   await client.retryExecution({ execution_id: 'parked' })
   assert.equal((await ended('parked')).result, 'went')
@@ -173,8 +195,9 @@ test('a completed one is rerun instead: another execution, with the same input o
 
 test('what was cancelled with it comes back with it', async () => {
   await start('family', 'waits-for-child')
-  await until('it to wait for its child', async () =>
-    (await client.getExecution({ execution_id: 'family' })).waiting_for.length > 0,
+  await until(
+    'it to wait for its child',
+    async () => (await client.getExecution({ execution_id: 'family' })).waiting_for.length > 0,
   )
   await client.cancelExecution({ execution_id: 'family' })
   await client.retryExecution({ execution_id: 'family' })
@@ -196,8 +219,12 @@ test('one that runs is not sent back under its pod', async () => {
   await client.pauseExecution({ execution_id: 'runs' })
   await client.sendEvent({ execution_id: 'runs', event_name: 'decided', payload: 'yes' })
   const { step_id } = await client.getExecution({ execution_id: 'runs' })
-  await until('the pause to hold it', async () => (await client.why({ step_id })).reason === 'paused' &&
-    (await client.getStatus({ step_id })).tray === 'held')
+  await until(
+    'the pause to hold it',
+    async () =>
+      (await client.why({ step_id })).reason === 'paused' &&
+      (await client.getStatus({ step_id })).tray === 'held',
+  )
   await client.restartExecution({ execution_id: 'runs' })
   await client.resumeExecution({ execution_id: 'runs' })
   assert.equal((await ended('runs')).result, 'yes')

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { newCheckpoint, writeCheckpoints, type NewCheckpoint } from '../../src/execution/checkpoint.sql.ts'
-import { createChildren } from '../../src/execution/submit-child.ts'
+import { createSubmitChildren } from '../../src/execution/submit-children.ts'
 import type { ClaimedStep } from '../../src/step/claim.sql.ts'
 import { exchange } from '../../src/step/exchange.sql.ts'
 import { settle } from '../../src/step/settle.sql.ts'
@@ -96,9 +96,9 @@ test('a child is found again by the attempt after the one that submitted it and 
     onSubmitted() {},
     onReplaced() {},
   })
-  const submitChild = createChildren((wishes, key, as) => submitter.submit(wishes, key, as))
-  const submit = (claimId: string, number: number) =>
-    submitChild({ id: step.step_id, claimId }, { name: 'child', number }, { type: 'a' })
+  const submitChildren = createSubmitChildren((wishes, key, as) => submitter.submit(wishes, key, as))
+  const submit = async (claimId: string, number: number) =>
+    (await submitChildren({ id: step.step_id, claimId }, { name: 'child', number }, [{ type: 'a' }]))[0]
   const child = await submit(step.claim_id, 1)
   const later = await claimAnew(pod, step)
   await sql`delete from fleet_q.claims where id = ${step.claim_id}`

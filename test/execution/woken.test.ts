@@ -7,7 +7,11 @@ import { startTestPod } from '../support/pods.ts'
 import { until } from '../support/until.ts'
 
 /** Pods that look by themselves once in ten minutes: what goes on within the limit of a test was called. */
-const DEAF = { FLEET_Q_POLL_SECONDS: '600', FLEET_Q_HEARTBEAT_SECONDS: '60', FLEET_Q_DEAD_AFTER_SECONDS: '200' }
+const DEAF = {
+  FLEET_Q_POLL_SECONDS: '600',
+  FLEET_Q_HEARTBEAT_SECONDS: '60',
+  FLEET_Q_DEAD_AFTER_SECONDS: '200',
+}
 
 let release = () => {}
 const gate = new Promise<void>((resolve) => (release = resolve))

@@ -9,7 +9,9 @@ import { remembering } from './remembering.ts'
 import { KINDS } from './scene.ts'
 
 test('each place of the product is in the matrix', () => {
-  const covered = new Set([...asked, ...atWork, ...leading, ...remembering, ...births].flatMap(({ places }) => places))
+  const covered = new Set(
+    [...asked, ...atWork, ...leading, ...remembering, ...births].flatMap(({ places }) => places),
+  )
   assert.deepEqual(
     PLACES.filter((place) => !covered.has(place)),
     [],

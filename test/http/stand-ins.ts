@@ -5,7 +5,14 @@ const AT = '2024-01-01T12:00:00.000Z'
 const STEP = 'step_20240101120000_abc12345'
 const change = (message: string) => ({ body: { step_id: STEP, status: 'pending' as const, message } })
 const pause = (paused: boolean) => ({
-  body: { type: 'mail', key: null, paused, until: null, message: paused ? 'paused' : 'resumed' },
+  body: {
+    type: 'mail',
+    key: null,
+    execution: null,
+    paused,
+    until: null,
+    message: paused ? 'paused' : 'resumed',
+  },
 })
 const bulk = { body: { matched: 2, changed: 2, dry_run: false, sample: [STEP], more: false } }
 
@@ -55,6 +62,7 @@ const execution = {
   task_id: null,
   status: 'running' as const,
   outcome: 'queued' as const,
+  rerun_of: null,
   payload: { amount: 17 },
   result: null,
   error: null,
@@ -269,7 +277,18 @@ export const standIns: Handlers = {
   pause: async () => pause(true),
   resume: async () => pause(false),
   listPauses: async () => ({
-    body: { pauses: [{ type: 'mail', key: null, paused_at: AT, until: null, reason: 'the server is down' }] },
+    body: {
+      pauses: [
+        {
+          type: 'mail',
+          key: null,
+          execution: null,
+          paused_at: AT,
+          until: null,
+          reason: 'the server is down',
+        },
+      ],
+    },
   }),
   setLimit: async ({ body }) => ({
     body: { type: body.type, max_running: null, max_running_per_key: null, message: 'set' },
@@ -306,6 +325,22 @@ export const standIns: Handlers = {
     body: { execution_id: 'order-17', status: 'cancelled', cancelled_at: AT },
   }),
   waitForExecution: async () => ({ body: execution }),
+  getHistory: async () => ({
+    body: {
+      execution_id: 'order-17',
+      step_id: STEP,
+      attempts: [],
+      steps: [],
+      put_aside: [{ at: AT, steps: [] }],
+      events: [{ event_name: 'approved', payload: null, sent_at: AT, taken_by: 1 }],
+      reruns: ['order-17b'],
+    },
+  }),
+  retryExecution: async () => ({ body: execution }),
+  restartExecution: async () => ({ body: execution }),
+  rerunExecution: async () => ({ body: { ...execution, rerun_of: 'order-16' } }),
+  pauseExecution: async () => pause(true),
+  resumeExecution: async () => pause(false),
   getStats: async () => ({
     body: { scheduled: 1, running: 2, completed: 3, failed: 0, cancelled: 0, total: 6, estimated: false },
   }),

@@ -182,8 +182,7 @@ for (const pair of PAIRS)
           pair.some((name) => name.endsWith('and has something to undo')),
         )
         // Asleep already, where nobody puts it to sleep.
-        if (!pair.some((name) => IS_AT_WORK.test(name)))
-          await settleExecutions(plain, '1', [asleep], ['1'])
+        if (!pair.some((name) => IS_AT_WORK.test(name))) await settleExecutions(plain, '1', [asleep], ['1'])
       },
       act: [() => act[0]?.(), () => act[1]?.()] as [() => Promise<unknown>, () => Promise<unknown>],
       async check({ moves }) {
@@ -199,7 +198,15 @@ for (const pair of PAIRS)
 
 async function checkWaits() {
   const [left] = await sql<
-    { lost: boolean; twice: number; both: boolean; orphans: number; places: number; undoing: boolean; forsaken: boolean }[]
+    {
+      lost: boolean
+      twice: number
+      both: boolean
+      orphans: number
+      places: number
+      undoing: boolean
+      forsaken: boolean
+    }[]
   >`
     select
       -- It sleeps, and what it sleeps over is there.

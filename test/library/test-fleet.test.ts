@@ -190,7 +190,11 @@ test('the history has what the door shows of each checkpoint', async () => {
 })
 
 test('an execution that failed throws its reason; while it waits for another attempt it is at rest', async () => {
-  const execution = await fleet.start(broken, {}, { id: 'broken-1', max_retries: 1, retry: { base_ms: 300_000 } })
+  const execution = await fleet.start(
+    broken,
+    {},
+    { id: 'broken-1', max_retries: 1, retry: { base_ms: 300_000 } },
+  )
   const { dueAt, waitingFor } = await execution.untilAsleep()
   assert.ok(dueAt !== null && dueAt > fleet.now())
   assert.deepEqual(waitingFor, [])

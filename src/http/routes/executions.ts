@@ -76,7 +76,13 @@ export const executionRoutes = (door: Door): Pick<Handlers, Mine> => {
 
     async retryExecution({ params: { execution_id }, body: { from, number, reason = null } }, caller) {
       const how = { reason, onReady, onCancelled }
-      await sendBack(database, caller, execution_id, from === undefined ? 'failure' : { name: from, number }, how)
+      await sendBack(
+        database,
+        caller,
+        execution_id,
+        from === undefined ? 'failure' : { name: from, number },
+        how,
+      )
       return { body: await describeExecution(database, execution_id) }
     },
 

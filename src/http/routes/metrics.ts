@@ -152,10 +152,17 @@ const gauge = (name: string, help: string, value: number): Sample => ({
 /** One without labels is there from the beginning, at zero. */
 function counter(name: string, help: string, labels: readonly string[], meter: Counter): Sample {
   const rows = meter.rows().map((row) => ({
-    ...(labels.length > 0 && { labels: Object.fromEntries(labels.map((label, i) => [label, row.labels[i] ?? ''])) }),
+    ...(labels.length > 0 && {
+      labels: Object.fromEntries(labels.map((label, i) => [label, row.labels[i] ?? ''])),
+    }),
     value: row.value,
   }))
-  return { name, help, type: 'counter', rows: rows.length === 0 && labels.length === 0 ? [{ value: 0 }] : rows }
+  return {
+    name,
+    help,
+    type: 'counter',
+    rows: rows.length === 0 && labels.length === 0 ? [{ value: 0 }] : rows,
+  }
 }
 
 function histogram(name: string, help: string, label: string, meter: Histogram): Sample {

@@ -7,13 +7,7 @@ import { redriveStep } from '../../step/redrive.ts'
 import type { Handlers } from '../server.ts'
 import type { Door } from './door.ts'
 
-type Mine =
-  | 'listSteps'
-  | 'listLogs'
-  | 'cancelStep'
-  | 'retryStep'
-  | 'cancelSteps'
-  | 'retrySteps'
+type Mine = 'listSteps' | 'listLogs' | 'cancelStep' | 'retryStep' | 'cancelSteps' | 'retrySteps'
 
 export const stepRoutes = (door: Door): Pick<Handlers, Mine> => {
   const { database } = door

@@ -69,7 +69,8 @@ export const executionSpecs = specTable({
     method: 'POST',
     path: `${API_PREFIX}/executions/{execution_id}/retry`,
     door: 'executions',
-    summary: 'Let one that failed, was cancelled or stands still go on: at what failed, or from a checkpoint.',
+    summary:
+      'Let one that failed, was cancelled or stands still go on: at what failed, or from a checkpoint.',
     role: 'operator',
     params: execution.executionPath,
     body: execution.RetryExecution,

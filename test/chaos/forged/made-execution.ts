@@ -21,7 +21,14 @@ type Fields = Pick<NewCheckpoint, 'name' | 'kind'> & Partial<NewCheckpoint>
 
 async function remember(sql: Sql, pod: string, { claim_id, step_id }: ClaimedStep, fields: Fields) {
   const after = (fields.turn ?? 1) - 1
-  const row = newCheckpoint({ claimId: claim_id, stepId: step_id, number: 1, after, mayStand: false, ...fields })
+  const row = newCheckpoint({
+    claimId: claim_id,
+    stepId: step_id,
+    number: 1,
+    after,
+    mayStand: false,
+    ...fields,
+  })
   const written = await writeCheckpoints(sql, pod, [row])
   if (written.length !== 1) throw new Error(`"${fields.name}" was not written`)
 }
@@ -31,7 +38,11 @@ export const sendEvent = async (sql: Sql, { stepId, key }: Made, name: string, i
   await tell(sql, 'event', { op: id, stepId })
 }
 
-export async function makeExecutions(db: TestDatabase, worker: string, effectsFile: string): Promise<Executed> {
+export async function makeExecutions(
+  db: TestDatabase,
+  worker: string,
+  effectsFile: string,
+): Promise<Executed> {
   const { sql } = db
   const order = await submit(sql, 'order', { type: 'order' })
   const first = await one(sql, worker, 'order')
@@ -68,7 +79,12 @@ export async function makeExecutions(db: TestDatabase, worker: string, effectsFi
   const saga = await submit(sql, 'saga', { type: 'saga' })
   const failing = await one(sql, worker, 'saga')
   await remember(sql, worker, failing, { name: 'give back', kind: 'undo', turn: 1 })
-  await remember(sql, worker, failing, { name: '$failure', kind: 'failure', turn: 2, error: '{"class":"Error"}' })
+  await remember(sql, worker, failing, {
+    name: '$failure',
+    kind: 'failure',
+    turn: 2,
+    error: '{"class":"Error"}',
+  })
   await remember(sql, worker, failing, { name: 'give back/undo', kind: 'run', turn: 3 })
   await handIn(sql, worker, [failedOf(failing)])
   return { order, firstClaim: first.claim_id, saga }

@@ -149,7 +149,13 @@ export const REMEMBERED_FORGED: Forgery[] = [
     breaks: ['I11'],
     by: 'two waits got the same event',
     async forge(sql, { order }) {
-      await write(sql, order, { name: 'go', number: 2, kind: 'event', turn: 9, result: '{"id": "order/go/1"}' })
+      await write(sql, order, {
+        name: 'go',
+        number: 2,
+        kind: 'event',
+        turn: 9,
+        result: '{"id": "order/go/1"}',
+      })
       return order.stepId
     },
   },

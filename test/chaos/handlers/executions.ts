@@ -42,7 +42,11 @@ export const parent = defineStep('parent', options, async ({ op, ms }, ctx) => {
   const children: Child[] = []
   for (const [i, type] of ['remembers', 'flaky', 'refuses'].entries())
     children.push(
-      await ctx.submit('child', { type, args: { op: `${op}/${i}`, ms, n: 1 }, max_retries: type === 'refuses' ? 0 : 20 }),
+      await ctx.submit('child', {
+        type,
+        args: { op: `${op}/${i}`, ms, n: 1 },
+        max_retries: type === 'refuses' ? 0 : 20,
+      }),
     )
   await trace.effect('effect')
   await Promise.all(

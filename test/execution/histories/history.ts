@@ -5,7 +5,7 @@ export interface History {
   steps: StoredStep[]
   checkpoints: StoredCheckpoint[]
   events: { step_id: string; name: string; payload: string; taken_by: number | null }[]
-  then: End
+  ended: End
 }
 
 export interface End {
@@ -50,7 +50,7 @@ interface StoredCheckpoint {
 }
 
 /** It, and what it has submitted and has not ended: all of them lie in `later`. */
-export async function takeHistory(sql: postgres.Sql, key: string): Promise<Omit<History, 'then'>> {
+export async function takeHistory(sql: postgres.Sql, key: string): Promise<Omit<History, 'ended'>> {
   const steps = await sql<StoredStep[]>`
     select steps.id, salt, type, priority, lanes.key, max_retries, created_at::text, args::text, parent_id, detached,
       later.attempt, later.why, extract(epoch from later.due_at - fleet_q.clock())::float8 * 1000 as due_ms
@@ -72,7 +72,7 @@ export async function takeHistory(sql: postgres.Sql, key: string): Promise<Omit<
 }
 
 /** Into a database that holds nothing else. The public id of the execution. */
-export async function putHistory(sql: postgres.Sql, history: Omit<History, 'then'>): Promise<string> {
+export async function putHistory(sql: postgres.Sql, history: Omit<History, 'ended'>): Promise<string> {
   for (const step of history.steps) {
     await sql`
       insert into fleet_q.steps (id, salt, lane_id, max_retries, created_at, args, parent_id, detached)

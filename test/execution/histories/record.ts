@@ -35,10 +35,10 @@ for (const [name, scenario] of scenarios) {
   })
   await pod.stop()
   const asleep = await takeHistory(db.sql, key)
-  const then = await goOn(db, execution_id, scenario)
+  const ended = await goOn(db, execution_id, scenario)
   const file = `${folder}/${name}.json`
-  writeFileSync(file, `${JSON.stringify({ ...asleep, then }, null, 2)}\n`)
-  process.stdout.write(`${file}: ${asleep.checkpoints.length} checkpoints, then ${then.status}\n`)
+  writeFileSync(file, `${JSON.stringify({ ...asleep, ended }, null, 2)}\n`)
+  process.stdout.write(`${file}: ${asleep.checkpoints.length} checkpoints, then ${ended.status}\n`)
 }
 
 await endNow()
