@@ -27,11 +27,9 @@ export const forgetSettled = (sql: Sql, seconds: number, after: string, limit: n
         and step_id not in (select unnest(step_ids) from fleet_q.claims)
         -- An execution that goes on may ask yet how the step ended that it has submitted.
         and not exists (
-          select from fleet_q.steps as child
-          where child.id = span.step_id and child.parent_id is not null
-            and exists (select from fleet_q.steps as parent where parent.id = child.parent_id offset 0)
-            and not exists (select from fleet_q.outcomes where outcomes.step_id = child.parent_id offset 0)
-            offset 0)))
+          select from (select parent_id from fleet_q.steps where id = span.step_id offset 0) as child
+          where exists (select from fleet_q.steps as parent where parent.id = child.parent_id offset 0)
+            and not exists (select from fleet_q.outcomes where outcomes.step_id = child.parent_id offset 0))))
     order by step_id
     for update skip locked
   ),

@@ -6,11 +6,12 @@ import { testDatabase } from '../support/database.ts'
 import { startTestPod } from '../support/pods.ts'
 import { until } from '../support/until.ts'
 
-/** Pods that look by themselves once in ten minutes: what goes on within the limit of a test was called. */
+/** Pods that look by themselves once in five minutes: what goes on within the limit of a test was called. */
 const DEAF = {
-  FLEET_Q_POLL_SECONDS: '600',
+  FLEET_Q_POLL_SECONDS: '300',
   FLEET_Q_HEARTBEAT_SECONDS: '60',
   FLEET_Q_DEAD_AFTER_SECONDS: '200',
+  FLEET_Q_STALL_SECONDS: '200',
 }
 
 let release = () => {}
