@@ -28,7 +28,11 @@ export async function cancelStep(
     database.begin(async (tx) => {
       const [row, ...followers] = await cancelWithFollowers(tx, [step.id], reason)
       if (row)
-        await writeAudit(tx, actor, stepId, { reason, claimed: row.claimed, followers: followers.length })
+        await writeAudit(tx, actor, stepId, {
+          reason,
+          claimed: row.claimed,
+          ...(followers.length > 0 && { followers: followers.length }),
+        })
       return row && { ...row, followers }
     }),
   )
