@@ -2,7 +2,9 @@ import type { Sql } from '../db/connect.ts'
 
 /** Out of `later`, where it sleeps, waits, or is to be looked at. No row: it lies elsewhere. */
 export const takeOutOfLater = (sql: Sql, stepId: string) => sql<{ step_id: string; lane_id: number }[]>`
-  delete /* execution.take_out_of_later */ from fleet_q.later where step_id = ${stepId}
+  delete /* execution.take_out_of_later */ from fleet_q.later
+  where step_id = ${stepId}
+    and not exists (select from fleet_q.outcomes where outcomes.step_id = later.step_id offset 0)
   returning step_id, lane_id`
 
 /** What it got under this name, with their turns; and whether it has undone what it did. */

@@ -30,8 +30,8 @@ export async function sendBack(
   const dropped = await repeatOnConflict(() =>
     database.begin(async (tx) => {
       await lockLetters(tx, [id], [])
-      const [standing] = await takeOutOfLater(tx, id)
-      const [ended] = standing ? [] : await takeOutcomes(tx, [id])
+      const [ended] = await takeOutcomes(tx, [id])
+      const [standing] = ended ? [] : await takeOutOfLater(tx, id)
       const taken = standing ?? ended
       if (!taken) throw await notPossible(tx, executionId)
       if (standing && from === 'top' && (await findTurns(tx, id, FAILURE)).length > 0)

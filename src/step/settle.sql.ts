@@ -180,7 +180,9 @@ const deciding = (sql: Sql, podId: string, reports: Report[]) => sql`
       valid.next_attempt, valid.why::fleet_q.later_why
     from again as valid
     cross join lateral (select lane_id from fleet_q.steps where id = valid.step_id offset 0) as step
-    where valid.delay_ms > 0 or valid.why in ('wait', 'attention')
+    where (valid.delay_ms > 0 or valid.why in ('wait', 'attention'))
+      -- Cancelled meanwhile: what no time wakes would lie there for ever.
+      and not exists (select from fleet_q.outcomes as o where o.step_id = valid.step_id offset 0)
     order by valid.step_id
     on conflict (step_id) do nothing
   ),
