@@ -9,7 +9,11 @@ import { until } from '../support/until.ts'
 import { beginFated, CHECKPOINTS } from './every-checkpoint.ts'
 
 /** An outage is waited for: on a busy machine no pod is to let go of its handler, which would run again rightly. */
-const PATIENT = { FLEET_Q_DEAD_AFTER_SECONDS: '60', FLEET_Q_HEARTBEAT_SECONDS: '0.5' }
+const PATIENT = {
+  FLEET_Q_DEAD_AFTER_SECONDS: '60',
+  FLEET_Q_STALL_SECONDS: '60',
+  FLEET_Q_HEARTBEAT_SECONDS: '0.5',
+}
 
 test('an execution goes on where Postgres is restarted at each of its checkpoints, and does nothing twice', async () => {
   const server = await startOwnPostgres()
