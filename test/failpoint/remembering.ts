@@ -49,6 +49,8 @@ async function isAsleep({ sql }: Scene, stepId: string) {
 }
 
 const payloadOf = (scene: Scene) => ({ id: `${scene.name}/go` })
+/** The answer to an event that is stored. */
+const KEPT = 202
 const pathOf = (stepId: string) => `${API_PREFIX}/events/${stepId}/go`
 
 const told = (scene: Scene, f: 'event' | 'maybe event', stepId: string) =>
@@ -138,15 +140,15 @@ export const remembering: Operation[] = [
       const [stepId = ''] = scene.stepIds
       const first = await scene.reply
       if (scene.kind === 'throw') assert.equal(first?.status, 500)
-      if (scene.kind === 'delay') assert.equal(first?.status, 200)
+      if (scene.kind === 'delay') assert.equal(first?.status, KEPT)
       if (scene.kind === 'kill') assert.equal(first, undefined)
-      told(scene, first?.status === 200 ? 'event' : 'maybe event', stepId)
-      if (first?.status !== 200) {
+      told(scene, first?.status === KEPT ? 'event' : 'maybe event', stepId)
+      if (first?.status !== KEPT) {
         // It may have been kept, and the execution may have ended by it.
-        const again = await askAgain(scene.other, pathOf(stepId), payloadOf(scene), [200, 409])
-        if (again.status === 200) told(scene, 'event', stepId)
+        const again = await askAgain(scene.other, pathOf(stepId), payloadOf(scene), [KEPT, 409])
+        if (again.status === KEPT) told(scene, 'event', stepId)
         const after = await post(scene.other.url, pathOf(stepId), payloadOf(scene))
-        if (after.status === 200) told(scene, 'event', stepId)
+        if (after.status === KEPT) told(scene, 'event', stepId)
         else assert.equal(after.status, 409)
       }
       await endsAs('completed')(scene)
