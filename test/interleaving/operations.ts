@@ -194,18 +194,17 @@ export const OPERATIONS: Operation[] = [
     act: (database, scene) => database.run((sql) => declareDead(sql, scene.leader, scene.term, 10)),
   },
   { name: 'recover', act: (database, scene) => recoverBatch(database, scene.term, 0) },
-  {
-    name: 'cancel',
-    async act(database, scene) {
-      for (const id of [scene.ready[0], scene.held[0]])
-        await cancelStep(database, tester, id, 'made', () => {})
-    },
-  },
-  {
-    // The one that wants another try. Apart: of three in a row two cancels would meet in fifty thousand orders.
-    name: 'cancel another',
-    act: (database, scene) => cancelStep(database, tester, scene.held[1], 'made', () => {}),
-  },
+  // Apart, each with everything else: three in a row would meet another three in fifty thousand orders.
+  ...(
+    [
+      ['cancel what lies ready', (scene) => scene.ready[0]],
+      ['cancel what runs', (scene) => scene.held[0]],
+      ['cancel what wants another try', (scene) => scene.held[1]],
+    ] satisfies [string, (scene: Scene) => string][]
+  ).map(([name, which]): Operation => ({
+    name,
+    act: (database, scene) => cancelStep(database, tester, which(scene), 'made', () => {}),
+  })),
   {
     name: 'retry',
     async act(database, scene) {
