@@ -46,7 +46,15 @@ const FAULTS: Kind[] = [
   'freeze shortly',
   'refuse connections',
 ]
-const ENDS_PODS: Kind[] = ['kill', 'kill two', 'freeze for long', 'terminate', 'blackhole both ways']
+/** Also what may keep a pod from its database for longer than the threshold: then it is declared dead, and ends. */
+const ENDS_PODS: Kind[] = [
+  'kill',
+  'kill two',
+  'freeze for long',
+  'terminate',
+  'blackhole both ways',
+  'refuse connections',
+]
 
 /** Of what is written down in a run of chaos only the ends, a row for each statement: millions of steps come by. */
 const COUNT_ENDS = `

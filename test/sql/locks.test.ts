@@ -286,7 +286,8 @@ describe('retention', () => {
     await sql`insert into fleet_q.leader_terms (pod_id, began_why) values (${leading}, 'the test says so')`
     for (const pod of [gone, holding, leading]) await killPod(sql, pod)
     await sql`update fleet_q.pods set ended_at = now() - interval '1 day' where status = 'dead'`
-    await database.run((tx) => forgetHistory(tx, 60, 1000))
+    // A ten-thousandth of a day, the least that may be set: no whole number of seconds.
+    await database.run((tx) => forgetHistory(tx, 8.64, 1000))
     const left = await sql<
       { id: string }[]
     >`select id from fleet_q.pods where id in (${gone}, ${holding}, ${leading}) order by id`
