@@ -186,7 +186,18 @@ test('somebody locks the tables of steps for longer than a pod may be silent: no
   const load = startLoad(urls, { type: 'polite', args: { ms: 10 } })
   await until('the load to run', () => load.ids.size > 20)
   await db.sql.begin(async (migration) => {
-    await migration`lock table fleet_q.steps, fleet_q.ready, fleet_q.outcomes in access exclusive mode`
+    // One that waits for the second while it has the first would deadlock with a statement that has them the other way.
+    await until('the locks to be had at once', () =>
+      migration
+        .savepoint((tx) => tx`lock table fleet_q.steps, fleet_q.ready, fleet_q.outcomes nowait`)
+        .then(
+          () => true,
+          (error: { code?: string }) => {
+            if (error.code !== '55P03') throw error
+            return false
+          },
+        ),
+    )
     const [begun] = await migration<{ at: Date }[]>`select clock_timestamp() as at`
     await until('every pod to have beaten for more than a threshold meanwhile', async () => {
       const [row] = await db.sql<{ enough: boolean }[]>`
