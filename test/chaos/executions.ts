@@ -83,11 +83,11 @@ export function createExecutions(
         op: id,
         path: `${API_PREFIX}/events/${op}/${name}`,
         body: { id },
-        good: [200, ...TOO_LATE],
+        good: [202, ...TOO_LATE],
         onUnknown: () => tell('maybe event'),
         dice,
       })
-      if (status === 200) tell('event')
+      if (status === 202) tell('event')
       note({ type: 'ok', op: id, status })
     }
   }
