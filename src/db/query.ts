@@ -7,6 +7,8 @@ export interface Query {
   reject(error: unknown): void
   /** Set for a query that is read with a cursor. */
   cursorFn?: unknown
+  /** Of the connection that it was sent over, and the same for each of that; null before. */
+  readonly state: object | null
   readonly options: { onexecute?: () => boolean }
 }
 

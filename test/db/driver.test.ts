@@ -6,7 +6,7 @@ import { listen } from '../../src/db/listen.ts'
 import { FleetError } from '../../src/errors.ts'
 import { atEnd } from '../support/cleanup.ts'
 import { testDatabase } from '../support/database.ts'
-import { saysCommitted, startProxy } from '../support/proxy.ts'
+import { EMPTY_ROW, READY_FOR_QUERY, saysCommitted, startProxy } from '../support/proxy.ts'
 import { until } from '../support/until.ts'
 
 /**
@@ -542,17 +542,53 @@ test('a server that is ready without an answer has not answered: nobody is told 
     const ask = (n: number) =>
       database.run(async (sql) => [...(await sql<{ n: number }[]>`select ${n}::int as n`)])
     assert.deepEqual(await ask(1), [{ n: 1 }])
-    proxy.sayReady()
+    proxy.sayFirst(READY_FOR_QUERY)
     await assert.rejects(ask(2), unavailable)
     assert.deepEqual(await ask(3), [{ n: 3 }])
     const inTransaction = database.begin(async (tx) => {
       await tx`select 4 as n`
-      proxy.sayReady()
+      proxy.sayFirst(READY_FOR_QUERY)
       return [...(await tx`select 5 as n`)]
     })
     await assert.rejects(inTransaction, unavailable)
     assert.deepEqual(await ask(6), [{ n: 6 }])
     await database.close()
   }
+  await proxy.close()
+})
+
+test('a connection that is out of step gives nobody the answer of another', async () => {
+  const proxy = await startProxy(db.url)
+  for (const pooler of [false, true]) {
+    const database = open(proxy.url, { max: 1, pooler })
+    const one = (n: number) => database.run(async (sql) => [...(await sql`select ${n}::int as n`)])
+    const two = (n: number) => database.run(async (sql) => [...(await sql`select ${n}::int as n, 0 as m`)])
+    const mayBe = (told: PromiseSettledResult<unknown>, answer: unknown) => {
+      if (told.status === 'fulfilled') assert.deepEqual(told.value, [answer])
+      else assert.ok(unavailable(told.reason), String(told.reason))
+    }
+    for (let round = 0; round < 2; round++) {
+      await Promise.all([one(1), two(1)])
+      proxy.sayFirst(READY_FOR_QUERY)
+      // Rows of another question that could be one's own, and such that cannot.
+      const [first, second, third] = await Promise.allSettled([one(2), round === 0 ? one(3) : two(3), one(4)])
+      mayBe(first, { n: 2 })
+      mayBe(second, round === 0 ? { n: 3 } : { n: 3, m: 0 })
+      mayBe(third, { n: 4 })
+    }
+    await database.close()
+  }
+  await proxy.close()
+})
+
+test('a row that cannot be what was asked for is an answer to nobody: the database is unavailable', async () => {
+  const proxy = await startProxy(db.url)
+  const database = open(proxy.url, { max: 1 })
+  const ask = (n: number) => database.run(async (sql) => [...(await sql`select ${n}::int as n`)])
+  await ask(1)
+  proxy.sayFirst(EMPTY_ROW)
+  await assert.rejects(ask(2), unavailable)
+  assert.deepEqual(await ask(3), [{ n: 3 }])
+  await database.close()
   await proxy.close()
 })

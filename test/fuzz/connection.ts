@@ -9,18 +9,21 @@ export interface Answer {
 /** Past this nobody waits for an answer any more: a bound, not a measure. */
 const ANSWER_LIMIT_MS = 30_000
 
-/** The server closes a kept connection after 5 s of silence: who was starved for long does not send into that moment. */
-const IDLE_MS = 2000
+/**
+ * The server closes a kept connection after 5 s of silence: who was starved for long does not send into that moment. He
+ * knows by the clock of the answer, in whole seconds, and not by when he came to read it.
+ */
+const SILENCE_MS_MAX = 3000
 
 /** One kept connection, over which bytes are sent as they are; a new one where the server has closed it. */
 export function keepConnection(port: number) {
   let socket: Socket | undefined
-  let answeredAt = 0
+  let answeredAt = Number.NaN
 
   return {
     /** Undefined: the connection was closed without an answer. Fails where more comes than one answer. */
     ask(bytes: Buffer, isHead: boolean): Promise<Answer | undefined> {
-      if (performance.now() - answeredAt > IDLE_MS) {
+      if (Date.now() - answeredAt > SILENCE_MS_MAX) {
         socket?.destroy()
         socket = undefined
       }
@@ -29,7 +32,6 @@ export function keepConnection(port: number) {
       return new Promise((resolve, reject) => {
         const end = (settle: () => void, keeps: boolean) => {
           clearTimeout(limit)
-          answeredAt = performance.now()
           own.removeAllListeners()
           own.on('error', () => {})
           if (!keeps) {
@@ -46,6 +48,7 @@ export function keepConnection(port: number) {
           if (read === 'broken')
             return end(() => reject(new Error(`no answer of HTTP: ${got.toString('latin1', 0, 300)}`)), false)
           if (read.rest > 0) return end(() => reject(new Error('two answers to one request')), false)
+          answeredAt = Date.parse(read.answer.headers.get('date') ?? '')
           const keeps = read.answer.headers.get('connection')?.toLowerCase() !== 'close'
           end(() => resolve(read.answer), keeps)
         })

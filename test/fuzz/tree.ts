@@ -57,10 +57,17 @@ function changed(tree: Tree, wish: Change): Tree {
       ? { items: [...tree.items, { raw: wish.raw }] }
       : { entries: [...tree.entries, [wish.key, { raw: wish.raw }]] }
   const pick = wish.pick % Math.max(childrenOf(tree).length, 1)
-  const times = wish.kind === 'remove' ? 0 : wish.times
+  const picked = childrenOf(tree)[pick]
+  const times = wish.kind === 'remove' || !picked ? 0 : Math.min(wish.times, timesThatFit(picked))
   const again = <T>(item: T, i: number): T[] => (i === pick ? Array<T>(times).fill(item) : [item])
   return 'items' in tree ? { items: tree.items.flatMap(again) } : { entries: tree.entries.flatMap(again) }
 }
+
+/** More than a body may have, by far. A megabyte a thousand times over took the fuzzer itself 6 s, in which it read no answer. */
+const REPEATED_CHARACTERS_MAX = 8_000_000
+
+const timesThatFit = (tree: Tree) =>
+  Math.max(2, Math.floor(REPEATED_CHARACTERS_MAX / Math.max(1, write(tree).length)))
 
 const wrapped = (tree: Tree, levels: number): Tree => ({
   raw: `${'{"a":['.repeat(levels)}${write(tree)}${']}'.repeat(levels)}`,

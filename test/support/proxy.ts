@@ -17,7 +17,7 @@ export interface DatabaseProxy {
   readonly links: number
   /** Bytes go through; what was half-open stays so: nobody tells its ends. */
   pass(): void
-  /** Each chunk takes so long, each way. */
+  /** Each chunk takes so long, each way: those of a connection stay in their order. */
   delay(ms: number): void
   /** A few bytes come at a time, so long apart: those of a connection stay in their order. */
   drip(ms: number): void
@@ -33,8 +33,8 @@ export interface DatabaseProxy {
   reset(which?: (link: Link) => boolean): void
   /** Closes (FIN) the connections that live now. */
   cut(which?: (link: Link) => boolean): void
-  /** Once: the client is told that the server is ready when it asks for something, and before any answer. */
-  sayReady(): void
+  /** Once: this comes in front of an answer, in one piece with it. */
+  sayFirst(message: Buffer): void
   /**
    * Once: the first answer of the server that fits is swallowed and its connection reset. What the answer tells
    * has happened on the server; the client will never know from it. Fulfilled when that was done.
@@ -51,8 +51,11 @@ export const saysDone = (answer: Buffer): boolean =>
   /C\0\0\0.(SELECT|INSERT|UPDATE|DELETE)/s.test(answer.toString('latin1'))
 
 const DRIP_BYTES = 64
-/** And in no transaction. */
-const READY_FOR_QUERY = Buffer.from('Z\0\0\0\u0005I', 'latin1')
+const rest = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms))
+/** What a server says that is in no transaction, and waits for a question. */
+export const READY_FOR_QUERY = Buffer.from('Z\0\0\0\u0005I', 'latin1')
+/** A row without columns. */
+export const EMPTY_ROW = Buffer.from('D\0\0\0\u0006\0\0', 'latin1')
 
 interface Pair extends Link {
   name: string
@@ -68,7 +71,7 @@ export async function startProxy(databaseUrl: string): Promise<DatabaseProxy> {
   let delayMs = 0
   let dripMs = 0
   let hole = { toServer: false, toClient: false }
-  let readyEarly = false
+  let early: Buffer | undefined
   const swallows = new Set<{ fits: (answer: Buffer, link: Link) => boolean; done: () => void }>()
 
   const server = createServer({ noDelay: true }, (client) => {
@@ -81,8 +84,6 @@ export async function startProxy(databaseUrl: string): Promise<DatabaseProxy> {
     client.on('data', (chunk: Buffer) => {
       if (pair.name === '') pair.name = nameIn(chunk)
       else pair.statement = follow(chunk) ?? pair.statement
-      if (readyEarly) toClient(READY_FOR_QUERY)
-      readyEarly = false
       if (!pair.dead.toServer) toServer(chunk)
     })
     upstream.on('data', (chunk: Buffer) => {
@@ -93,11 +94,12 @@ export async function startProxy(databaseUrl: string): Promise<DatabaseProxy> {
           drop(pair, 'reset')
           return swallow.done()
         }
-      toClient(chunk)
+      toClient(early ? Buffer.concat([early, chunk]) : chunk)
+      early = undefined
     })
     // A half-open connection: what one end does, the other never hears.
-    client.on('end', () => pair.dead.toServer || later(() => upstream.end()))
-    upstream.on('end', () => pair.dead.toClient || later(() => client.end()))
+    client.on('end', () => pair.dead.toServer || toServer('end'))
+    upstream.on('end', () => pair.dead.toClient || toClient('end'))
     for (const socket of [client, upstream]) {
       socket.on('error', () => {})
       socket.on('close', () => {
@@ -109,26 +111,24 @@ export async function startProxy(databaseUrl: string): Promise<DatabaseProxy> {
     }
   })
 
-  function later(send: () => void) {
-    if (delayMs === 0) send()
-    else setTimeout(send, delayMs)
-  }
-
-  /** One way of a connection: what drips keeps its place before what came after it. */
-  function line(to: Socket): (chunk: Buffer) => void {
-    let queue: Promise<void> | undefined
-    const drip = async (chunk: Buffer) => {
-      for (let at = 0; at < chunk.length && !to.destroyed; at += DRIP_BYTES) {
-        to.write(chunk.subarray(at, at + DRIP_BYTES))
-        if (dripMs > 0) await new Promise((resolve) => setTimeout(resolve, dripMs))
-      }
+  /** One way of a connection: what comes keeps its place behind what is delayed, or drips, also when that is over. */
+  function line(to: Socket): (chunk: Buffer | 'end') => void {
+    let last: Promise<void> | undefined
+    async function send(chunk: Buffer | 'end') {
+      if (chunk === 'end') to.end()
+      else if (dripMs === 0) to.write(chunk)
+      else
+        for (let at = 0; at < chunk.length && !to.destroyed; at += DRIP_BYTES) {
+          to.write(chunk.subarray(at, at + DRIP_BYTES))
+          await rest(dripMs)
+        }
     }
     return (chunk) => {
-      if (dripMs === 0 && !queue) return later(() => to.write(chunk))
-      const mine = (queue ?? Promise.resolve()).then(() => drip(chunk))
-      queue = mine
+      if (!last && delayMs === 0 && dripMs === 0) return void send(chunk)
+      const mine = Promise.all([last, rest(delayMs)]).then(() => send(chunk))
+      last = mine
       void mine.then(() => {
-        if (queue === mine) queue = undefined
+        if (last === mine) last = undefined
       })
     }
   }
@@ -194,8 +194,8 @@ export async function startProxy(databaseUrl: string): Promise<DatabaseProxy> {
     cut(which = () => true) {
       for (const pair of pairs) if (which(pair)) drop(pair, 'cut')
     },
-    sayReady() {
-      readyEarly = true
+    sayFirst(message) {
+      early = message
     },
     swallowAnswer: (fits) =>
       new Promise((done) => {
