@@ -8,7 +8,7 @@ import type { Meters } from '../kernel/meters.ts'
 import type { ClaimedStep, DroppedSteps } from '../step/claim.sql.ts'
 import { takeTurns, type Turn } from '../step/circle.ts'
 import { exchange } from '../step/exchange.sql.ts'
-import { findSettledElsewhere, findStrayClaims } from '../step/held.sql.ts'
+import { findSettledElsewhere } from '../step/held.sql.ts'
 import { settle, type RefusedReport, type Report } from '../step/settle.sql.ts'
 import { carrier, type Carrier } from './carry.ts'
 import { createLimitedClaims } from './claim-limited.ts'
@@ -18,6 +18,7 @@ import type { Notes } from './notes.ts'
 import { createOutbox, type Mail } from './outbox.ts'
 import { releaseReport } from './outcome.ts'
 import type { Registry } from './registry.ts'
+import { createStrayRelease } from './release-stray.ts'
 import { LET_GO_MS, Stop } from './run-attempt.ts'
 import { createSlots } from './slots.ts'
 
@@ -76,10 +77,6 @@ const IDLE_SWEEP_MS = 2000
 const UNIQUE_VIOLATION = '23505'
 const NO_LABEL = ['']
 const CONTENDED_MS = 20
-/** An exchange that we gave up waiting for may still commit on the server, after the look that followed it. */
-const STRAY_CHECK_MS = 30_000
-/** Older than any exchange that may still be answered: its deadline is 10 s. */
-const STRAY_SECONDS = 15
 /** What was claimed ahead does not wait longer than this behind steps that turned out slow: others may be idle. */
 const WAIT_AHEAD_MS = 250
 /** Looked at twice: to a process that was frozen, or got no processor, its steps look old before they could end. */
@@ -96,6 +93,13 @@ export function createWorker(options: WorkerOptions): PodWorker {
   const outbox = createOutbox()
   const ahead = createLookAhead(capacity)
   const slots = createSlots({ ...options, database: options.transactions, onEnd, onRelieved: show })
+  const strayClaims = createStrayRelease({
+    database,
+    podId,
+    openClaims: () => outbox.openClaims(),
+    onReleased: putBack,
+    log,
+  })
   let limitFreed = false
   let claiming = true
   let answerLost = false
@@ -109,7 +113,6 @@ export function createWorker(options: WorkerOptions): PodWorker {
   let asked = 0
   let sweptAt = performance.now()
   const sweepMs = SWEEP_MS * (0.8 + Math.random() * 0.4)
-  let strayCheckedAt = performance.now()
   let turns: readonly Turn[] = []
   let pollTimer: NodeJS.Timeout | undefined
   let aheadTimer: NodeJS.Timeout | undefined
@@ -127,7 +130,7 @@ export function createWorker(options: WorkerOptions): PodWorker {
     async trip() {
       try {
         if (answerLost) {
-          await releaseStrayClaims(0)
+          await strayClaims.releaseAll()
           answerLost = false
         } else await turn()
       } finally {
@@ -186,7 +189,7 @@ export function createWorker(options: WorkerOptions): PodWorker {
     receive(mail, rows, free)
     if (isLimitFreed) options.onReady()
     if (free > 0) await claimLimited(free)
-    if (performance.now() - strayCheckedAt > STRAY_CHECK_MS) await releaseStrayClaims(STRAY_SECONDS)
+    await strayClaims.ifDue()
   }
 
   function send(mail: Mail, free: number): Promise<(ClaimedStep | RefusedReport | DroppedSteps)[]> {
@@ -312,26 +315,6 @@ export function createWorker(options: WorkerOptions): PodWorker {
     const fenced = rows.filter((row) => row.kind === 'fenced').length
     if (fenced > 0) meters.refused.add(NO_LABEL, fenced)
     if (fenced > 0) log.warn({ refused: fenced }, 'late answers were refused: their claims are gone')
-  }
-
-  /** An exchange whose answer was lost may have claimed steps that nobody here knows of: they go back. */
-  async function releaseStrayClaims(olderThanSeconds: number) {
-    strayCheckedAt = performance.now()
-    const stray = await database.run((sql) =>
-      findStrayClaims(sql, podId, outbox.openClaims(), olderThanSeconds),
-    )
-    if (stray.length > 0) {
-      await pass('stray.found')
-      const why = 'the answer to its claim was lost'
-      const released = stray.flatMap(({ id, step_ids, attempts: numbers }) =>
-        step_ids.map((stepId, i) => releaseReport(id, stepId, numbers[i] ?? 1, why)),
-      )
-      const claims = stray.map(({ id }) => id)
-      await database.run((sql) => settle(sql, podId, released, claims))
-      await pass('stray.released')
-      log.info({ steps: released.length }, 'released steps whose claim was answered to nobody')
-      putBack()
-    }
   }
 
   /** To the front of its lane, which has marks of its own: here as elsewhere. */
