@@ -39,7 +39,7 @@ export const pauseRoutes = (door: Door): Pick<Handlers, Mine> => {
     const message =
       execution === undefined
         ? `No step of ${nameOf(wish)} starts ${when}; what runs goes on.`
-        : `${nameOf({ execution })} ${isMany ? 'do' : 'does'} not go on ${when}; what runs stops at its next checkpoint.`
+        : `${capital(nameOf({ execution }))} ${isMany ? 'do' : 'does'} not go on ${when}; what runs stops at its next checkpoint.`
     return { type, key, execution: execution ?? null, paused: true, until, message }
   }
 
@@ -54,7 +54,7 @@ export const pauseRoutes = (door: Door): Pick<Handlers, Mine> => {
     const message = ended
       ? execution === undefined
         ? `Steps of ${what} start again.`
-        : `${what} may go on again.`
+        : `${capital(what)} may go on again.`
       : `There was no pause of exactly ${what}; GET /admin/pauses lists those in force.`
     return { type, key, execution: execution ?? null, paused: false, until: null, message }
   }
@@ -100,5 +100,7 @@ const nameOf = ({ type, key, execution }: Named) =>
   execution === undefined
     ? [type && `type "${type}"`, key && `key "${key}"`].filter(Boolean).join(' and ')
     : execution.includes('*')
-      ? `Executions "${execution}"`
-      : `Execution "${execution}"`
+      ? `executions "${execution}"`
+      : `execution "${execution}"`
+
+const capital = (sentence: string) => sentence.charAt(0).toUpperCase() + sentence.slice(1)

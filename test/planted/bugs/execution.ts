@@ -86,7 +86,7 @@ export const EXECUTION: Bug[] = [
         from: '    and (standing.turn is null or (standing.claim_id = excluded.claim_id and standing.turn = excluded.turn))\n',
         to: '',
       },
-      { file: CHECKPOINT, from: 'coalesce(standing.result, excluded.result)', to: 'excluded.result' },
+      { file: CHECKPOINT, from: '      when standing.turn is not null then standing.result\n', to: '' },
     ],
     layers: ['execution/the-fence: a result that was accepted'],
   },
@@ -105,9 +105,9 @@ export const EXECUTION: Bug[] = [
     what: 'a child is submitted without its key',
     changes: [
       {
-        file: 'src/execution/submit-child.ts',
-        from: 'await submit([parsed.data], key, {',
-        to: 'await submit([parsed.data], key && undefined, {',
+        file: 'src/execution/submit-children.ts',
+        from: 'submit(parsed.data, key, {',
+        to: 'submit(parsed.data, key && undefined, {',
       },
     ],
     layers: ['execution/the-fence: a child is found again'],
