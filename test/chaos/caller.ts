@@ -38,6 +38,7 @@ export interface Insistence {
 /** A call that got lost in a network is given up by then; whether it was done, nobody knows. */
 const CALL_LIMIT_MS = 8000
 const REST_MS = 50
+const REST_MS_MAX = 1000
 
 export function createCaller(world: World, historyFile: string): Caller {
   const history = createWriteStream(historyFile)
@@ -58,7 +59,7 @@ export function createCaller(world: World, historyFile: string): Caller {
     note,
     ask,
     async insist({ op, path, body, key, good = [200, 201], onUnknown, dice }) {
-      for (;;) {
+      for (let restMs = REST_MS; ; restMs = Math.min(restMs * 2, REST_MS_MAX)) {
         note({ type: 'invoke', op, path })
         const reply = await ask(dice(), path, body, key)
         if (reply && good.includes(reply.status)) return reply
@@ -66,7 +67,7 @@ export function createCaller(world: World, historyFile: string): Caller {
         if (reply && reply.status !== 503)
           strange.push(`${path} answered ${reply.status}: ${JSON.stringify(reply.body).slice(0, 300)}`)
         onUnknown?.()
-        await sleep(REST_MS)
+        await sleep(restMs)
       }
     },
     end: () => new Promise((resolve) => void history.end(resolve)),

@@ -43,6 +43,11 @@ export function drawExecution(seed: number, n: number): Wish {
 
 /** It has ended, or was cancelled: nobody reads it. */
 const TOO_LATE = [404, 409]
+/**
+ * So many starts are asked for at once. With no bound they piled up behind a fault: five thousand that all tried again took
+ * the processor of this process, which is also every pod's network, and no fault ended any more.
+ */
+const STARTING_MAX = 32
 /** As often as pods are killed: poison takes it out after three at one place. */
 const MAX_RETRIES = 20
 
@@ -53,10 +58,12 @@ export function createExecutions(
   const random = createRandom(plan.seed + 2)
   const dice = () => random.next()
   let accepted = 0
+  let starting = 0
 
   async function live(n: number) {
     const { task_name, payload, events, cancelAfterMs } = drawExecution(plan.seed, n)
     const { op } = payload
+    starting++
     const { body } = await insist({
       op,
       path: `${API_PREFIX}/executions`,
@@ -64,6 +71,7 @@ export function createExecutions(
       body: { execution_id: op, task_name, payload, max_retries: task_name === 'saga' ? 2 : MAX_RETRIES },
       dice,
     })
+    starting--
     const stepId = String(body['step_id'])
     told.push({ op, f: 'submit', stepId, at: new Date() })
     note({ type: 'ok', op, id: stepId })
@@ -112,6 +120,7 @@ export function createExecutions(
       for (let n = 0; n < plan.executions; n++) {
         const early = startedAt + (n / plan.executions) * plan.minutes * 60_000 - performance.now()
         if (early > 0) await sleep(early)
+        while (starting >= STARTING_MAX) await sleep(20)
         lives.push(live(n))
       }
       await Promise.all(lives)
