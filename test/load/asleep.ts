@@ -1,5 +1,6 @@
 import { setTimeout as rest } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
+import { parseArgs } from 'node:util'
 import postgres from 'postgres'
 import { atEnd, endNow } from '../support/cleanup.ts'
 import { get, post } from '../support/http.ts'
@@ -9,11 +10,12 @@ import { createTemplate, withDatabase } from '../support/template.ts'
 import { until } from '../support/until.ts'
 
 /**
- * npm run test:asleep: a hundred thousand executions sleep or wait for an event. What that costs a pod, and the work beside
- * them, against the same pod with nothing there.
+ * npm run test:asleep -- [--executions N]: a hundred thousand executions sleep or wait for an event. What that costs a pod,
+ * and the work beside them, against the same pod with nothing there.
  */
 
-const EXECUTIONS = 100_000
+const { values } = parseArgs({ options: { executions: { type: 'string', default: '100000' } } })
+const EXECUTIONS = Number(values.executions)
 const BATCH = 1000
 const SETTLE_MS = 6000
 const WATCH_MS = 15_000
