@@ -58,16 +58,11 @@ const whyOf = (reason: unknown) => (reason as { why?: string }).why
 test('cancel against completion, a hundred times: one outcome, and both replies agree with it', async () => {
   const replies = { 200: 0, 409: 0 }
   const rounds = Array.from({ length: 100 }, async (_, round) => {
-    const id = await submit(holder.url, { type: 'gated', args: { deaf: round % 2 === 0 }, max_retries: 0 })
+    const id = await submit(holder.url, { type: 'gated', args: { deaf: round % 8 < 4 }, max_retries: 0 })
     const run = await started(id)
     const by = round % 3 === 0 ? holder : other
-    const cancelling =
-      round % 4 < 2
-        ? (run.finish(), post(by.url, `/steps/${id}/cancel`))
-        : post(by.url, `/steps/${id}/cancel`)
-    // A hundred cancels share a few connections: the last of them comes late.
-    if (round % 4 >= 2) setTimeout(run.finish, (round % 20) * 15)
-    const { status, body } = await cancelling
+    const cancel = () => post(by.url, `/steps/${id}/cancel`)
+    const { status, body } = await race(round, run.finish, cancel, () => settled(id))
     assert.ok(status === 200 || status === 409, JSON.stringify(body))
     replies[status]++
     const end = await settled(id)
@@ -86,8 +81,33 @@ test('cancel against completion, a hundred times: one outcome, and both replies 
     assert.equal(body['status'], end)
     assert.equal(body['result'] === null, end === 'cancelled')
   }
-  assert.ok(replies[200] > 5 && replies[409] > 5, `no race: ${JSON.stringify(replies)}`)
+  assert.ok(replies[200] >= 25 && replies[409] >= 25, JSON.stringify(replies))
 })
+
+/** Half of them race, as far as the machine lets them; of the others it is known who was first. */
+async function race(
+  round: number,
+  finish: () => void,
+  cancel: () => ReturnType<typeof post>,
+  settled: () => Promise<unknown>,
+) {
+  const kind = round % 4
+  if (kind === 0) {
+    const reply = await cancel()
+    finish()
+    return reply
+  }
+  if (kind === 1) {
+    finish()
+    await settled()
+    return cancel()
+  }
+  if (kind === 2) finish()
+  const cancelling = cancel()
+  // A hundred cancels share a few connections: the last of them comes late.
+  if (kind === 3) setTimeout(finish, (round % 20) * 15)
+  return cancelling
+}
 
 test('cancel against the time limit: the step ends as cancelled or as failed, as the reply said', async () => {
   const rounds = Array.from({ length: 24 }, async (_, round) => {
