@@ -37,8 +37,10 @@ async function startPod(capacity: number): Promise<PodProcess> {
     FLEET_Q_HANDLERS: fileURLToPath(new URL('./handlers', import.meta.url)),
     FLEET_Q_MAX_PARALLELISM: String(capacity),
     FLEET_Q_CAPACITY_PERCENT: '100',
+    // Those that everybody gets.
     FLEET_Q_HEARTBEAT_SECONDS: '5',
     FLEET_Q_DEAD_AFTER_SECONDS: '15',
+    FLEET_Q_STALL_SECONDS: '60',
     FLEET_Q_RATE_LIMIT: '0',
   })
   atEnd(() => pod.signal('SIGKILL'))
