@@ -17,6 +17,8 @@ export interface ChildrenOptions {
     ask: Doing['ask'],
     stand: () => Promise<CheckpointRow | undefined>,
   ): Promise<CheckpointRow | undefined>
+  /** Everything that is asked of ctx comes by there. */
+  ask<T>(words: string, what: () => Promise<T>): Promise<T>
 }
 
 /** So many outcomes are read at a time: each may have a megabyte. */
@@ -28,6 +30,7 @@ export function createChildren({
   checkpoints,
   submit,
   answered,
+  ask,
 }: ChildrenOptions): Pick<Durable, 'submit' | 'submitAll'> {
   let submitted: Promise<unknown> = Promise.resolve()
 
@@ -44,7 +47,10 @@ export function createChildren({
       return { childId: keyOf(value), result: JSON.stringify(value), value }
     })
     const stepId = String(value)
-    return { stepId, result: () => resultOf(name, stepId, childId) }
+    return {
+      stepId,
+      result: () => ask(`submit("${name}").result()`, () => resultOf(name, stepId, childId)),
+    }
   }
 
   async function resultOf(name: string, stepId: string, childId: string | null): Promise<unknown> {
@@ -65,7 +71,7 @@ export function createChildren({
       return { result: JSON.stringify(value), value }
     })
     const stepIds = (value as unknown[]).map(String)
-    return { stepIds, results: () => resultsOf(name, stepIds) }
+    return { stepIds, results: () => ask(`submitAll("${name}").results()`, () => resultsOf(name, stepIds)) }
   }
 
   /** One wait for all: woken by each, an execution of n children would replay n times what it remembers of n. */
@@ -109,7 +115,10 @@ export function createChildren({
     return { childId: ids.at(-1) ?? null, result: `[${texts.join(',')}]`, value: results }
   }
 
-  return { submit: submitOne, submitAll }
+  return {
+    submit: (name, wish) => ask(`submit("${name}")`, () => submitOne(name, wish)),
+    submitAll: (name, wishes) => ask(`submitAll("${name}")`, () => submitAll(name, wishes)),
+  }
 }
 
 const keyOf = (stepId: string | undefined) => parsePublicId(stepId ?? '')?.id ?? null

@@ -27,6 +27,8 @@ export interface MemoryOptions {
   claimId: string
   /** Nothing can be remembered yet. */
   fresh: boolean
+  /** The longest that the attempt may take. */
+  limitMs: number
   checkpoints: Checkpoints
   signal: AbortSignal
   onStandstill(how: Standstill): void
@@ -97,6 +99,9 @@ export const CHECKPOINTS_MAX = 10_000
 const BYTES_MAX = 64 * 1024 * 1024
 /** Not worth going away for: to come back takes a few milliseconds. */
 const STAY_MS = 100
+/** A part of the code that is slow to ask for what it has asked for before; the attempt must not end of its time meanwhile. */
+const PATIENCE_MS = 10_000
+
 /** What one attempt remembers, and asks to be remembered. */
 export function createMemory(options: MemoryOptions): Memory {
   const { stepId, claimId, checkpoints, signal } = options
@@ -113,6 +118,7 @@ export function createMemory(options: MemoryOptions): Memory {
   let isHeld = false
   /** It has asked for something new while it was held. */
   let isTurnedAway = false
+  const patienceMs = Math.min(PATIENCE_MS, options.limitMs / 2)
   let replay = options.fresh ? replayOf([]) : undefined
 
   function replayOf(rows: CheckpointRow[]): Replay {
@@ -124,6 +130,7 @@ export function createMemory(options: MemoryOptions): Memory {
     const known = failure ? rows.filter(({ turn }) => turn !== null && turn < failedAt) : rows
     return createReplay(known, {
       onRest,
+      patienceMs,
       onMisfit: (next, asked) =>
         void halt({
           kind: 'misfit',

@@ -1,3 +1,4 @@
+import { AsyncLocalStorage } from 'node:async_hooks'
 import type { Sql } from '../db/connect.ts'
 import { backoffMs, DEFAULT_BACKOFF } from '../kernel/backoff.ts'
 import { parseDuration } from '../kernel/duration.ts'
@@ -14,6 +15,7 @@ import {
 } from '../step/durable.ts'
 import { NonRetryableError } from '../step/handler.ts'
 import { createChildren } from './children.ts'
+import { createAsking } from './asked.ts'
 import { asJson, valueOf } from './result.ts'
 import { runInTransaction, type TransactionParts } from './run-in-transaction.ts'
 import { failureOf, undoAll, type Undo, type Undone } from './undo.ts'
@@ -39,12 +41,17 @@ export interface Execution {
   readonly memory: Memory
   /** Of a failure that no further attempt can change: what it failed of is remembered, and more follows from it. */
   isFinal(error: unknown): Promise<boolean>
+  /** What is not done yet, or has failed, and nobody awaits it. */
+  unheeded(): { error: unknown } | undefined
   /** Something is to be undone should it fail. */
   readonly hasUndos: boolean
   /** That it has failed for good: its next attempt undoes. */
   fail(error: string | null): Promise<void>
   undo(): Promise<Undone | undefined>
 }
+
+/** Which body runs, and of which execution. */
+const body = new AsyncLocalStorage<{ memory: Memory; of: string }>()
 
 /** What a handler asks of its memory, in the words of ctx. */
 export function openExecution(parts: ExecutionParts, options: AttemptOptions): Execution {
@@ -54,19 +61,33 @@ export function openExecution(parts: ExecutionParts, options: AttemptOptions): E
   /** Which checkpoint a failure came from. */
   const failedAt = new WeakMap<Error, { name: string; number: number }>()
   const undos: Undo[] = []
+  const asking = createAsking(
+    (words) => new NonRetryableError(`the handler returned before ctx.${words} was done: nobody awaits it`),
+  )
+
+  /** Everything that is asked of ctx, in its own words. */
+  function ask<T>(words: string, what: () => Promise<T>): Promise<T> {
+    const inside = body.getStore()
+    return asking.ask(
+      words,
+      inside?.memory === memory ? Promise.reject(new NestedInBody(words, inside.of)) : what(),
+    )
+  }
 
   async function run<T>(
     name: string,
-    body: (context: RunContext & { tx?: Sql }) => T | Promise<T>,
+    work: (context: RunContext & { tx?: Sql }) => T | Promise<T>,
     runOptions: RunOptions & { tx?: true } = {},
   ): Promise<T> {
+    const within = (context: RunContext & { tx?: Sql }) =>
+      body.run({ memory, of: `ctx.run("${name}")` }, () => work(context))
     const { value, error, ask } = await memory.once(name, 'run', (doing) =>
       tryBody(
         doing,
         (attempt) =>
           runOptions.tx
-            ? runInTransaction(parts, options, doing, (tx) => body({ attempt, signal, tx }))
-            : plainly(() => body({ attempt, signal })),
+            ? runInTransaction(parts, options, doing, (tx) => within({ attempt, signal, tx }))
+            : plainly(() => within({ attempt, signal })),
         runOptions,
       ),
     )
@@ -146,6 +167,7 @@ export function openExecution(parts: ExecutionParts, options: AttemptOptions): E
     checkpoints,
     submit: (place, wishes) => parts.submitChildren({ id: stepId, claimId }, place, wishes),
     answered,
+    ask,
   })
 
   async function version(name: string, newest: number): Promise<number> {
@@ -154,28 +176,45 @@ export function openExecution(parts: ExecutionParts, options: AttemptOptions): E
     return Number(value)
   }
 
+  async function onFailure(name: string, undo: Undo['undo'], undoOptions: RunOptions = {}) {
+    const { ask: at } = await memory.once(name, 'undo', async () => ({}))
+    const within = (context: RunContext) =>
+      body.run({ memory, of: `ctx.onFailure("${name}")` }, () => undo(context))
+    undos.push({ name, number: at.number, undo: within, options: undoOptions })
+  }
+
+  async function now() {
+    const { value } = await memory.once('$now', 'now', async () => ({}))
+    return value instanceof Date ? value : new Date(String(value))
+  }
+
+  async function random() {
+    const drawn = async () => {
+      const value = Math.random()
+      return { result: JSON.stringify(value), value }
+    }
+    return Number((await memory.once('$random', 'random', drawn)).value)
+  }
+
   const ctx: Durable = {
-    run: run as Durable['run'],
-    sleep: (name, duration) => sleepFor(name, { delayMs: msOf(duration) }),
-    sleepUntil: (name, when) => sleepFor(name, { dueAt: new Date(when).toISOString() }),
-    waitForEvent,
+    run: <T>(
+      name: string,
+      work: (context: RunContext & { tx: Sql }) => T | Promise<T>,
+      how?: RunOptions & { tx?: true },
+    ) =>
+      // Who asks for no tx does not look at it.
+      ask(`run("${name}")`, () => run(name, work as (context: RunContext & { tx?: Sql }) => T, how)),
+    sleep: (name, duration) =>
+      ask(`sleep("${name}")`, async () => sleepFor(name, { delayMs: msOf(duration) })),
+    sleepUntil: (name, when) =>
+      ask(`sleepUntil("${name}")`, async () => sleepFor(name, { dueAt: instantOf(when) })),
+    waitForEvent: (name: string, how?: WaitOptions) =>
+      ask(`waitForEvent("${name}")`, () => waitForEvent(name, how)),
     ...children,
-    async onFailure(name, undo, undoOptions = {}) {
-      const { ask } = await memory.once(name, 'undo', async () => ({}))
-      undos.push({ name, number: ask.number, undo, options: undoOptions })
-    },
-    async now() {
-      const { value } = await memory.once('$now', 'now', async () => ({}))
-      return value instanceof Date ? value : new Date(String(value))
-    },
-    async random() {
-      const drawn = async () => {
-        const value = Math.random()
-        return { result: JSON.stringify(value), value }
-      }
-      return Number((await memory.once('$random', 'random', drawn)).value)
-    },
-    version,
+    onFailure: (name, undo, how) => ask(`onFailure("${name}")`, () => onFailure(name, undo, how)),
+    now: () => ask('now()', now),
+    random: () => ask('random()', random),
+    version: (name, newest) => ask(`version("${name}")`, () => version(name, newest)),
   }
 
   return {
@@ -188,6 +227,7 @@ export function openExecution(parts: ExecutionParts, options: AttemptOptions): E
       await checkpoints.write(failureOf(options, memory.takeTurn(), error, true))
     },
     undo: () => undoAll(memory, undos),
+    unheeded: () => asking.unheeded(),
     async isFinal(error) {
       const place = error instanceof Error ? failedAt.get(error) : undefined
       return place !== undefined && !(await checkpoints.forgetFailure({ stepId, claimId, ...place }))
@@ -201,8 +241,37 @@ async function plainly(body: () => unknown): Promise<Done> {
   return { result, value: valueOf(result) }
 }
 
+class NestedInBody extends NonRetryableError {
+  constructor(words: string, outer: string) {
+    super(
+      `ctx.${words} is asked for inside of the body of ${outer}: a body runs again as a whole, and nothing in it is remembered by itself. Ask before it, or after it.`,
+    )
+  }
+}
+
+function instantOf(when: Date | string): string {
+  const at = new Date(when)
+  if (!Number.isNaN(at.getTime())) return at.toISOString()
+  throw new NonRetryableError(
+    `${String(when)} is no time: give a Date, or text such as "2026-12-01T09:00:00Z"`,
+  )
+}
+
+/** A hundred years: further than that a time of Postgres may not reach. */
+const SPAN_MS_MAX = 100 * 365.25 * 86_400_000
+
 function msOf(duration: Duration): number {
-  const ms = typeof duration === 'number' ? duration : parseDuration(duration)
-  if (Number.isFinite(ms) && ms >= 0) return ms
-  throw new NonRetryableError(`${ms} is no span of time: give milliseconds, or words such as "5 minutes"`)
+  const ms = typeof duration === 'number' ? duration : spelled(duration)
+  if (ms >= 0 && ms <= SPAN_MS_MAX) return ms
+  throw new NonRetryableError(
+    `${ms} is no span of time: give milliseconds, up to a hundred years, or words such as "5 minutes"`,
+  )
+}
+
+function spelled(words: string): number {
+  try {
+    return parseDuration(words)
+  } catch (error) {
+    throw new NonRetryableError(error instanceof Error ? error.message : String(error))
+  }
 }

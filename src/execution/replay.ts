@@ -6,8 +6,8 @@ import type { CheckpointRow } from './checkpoint.sql.ts'
  * Code that runs side by side (`Promise.all`) asks in an order that depends on which of its results came first, and names
  * that repeat are told apart by that order alone: the second `mail` of one attempt must not be the first of the next. So
  * results have turns. Each is handed out alone, and the next only when the handler has come to rest; a replay hands them
- * out in the turns that they had. What is new begins when all that is remembered was handed out: then the code stands
- * where it stood.
+ * out in the turns that they had. What is new begins when all that is remembered was handed out, and what was open is asked
+ * for again: then the code stands where it stood.
  */
 export interface Replay {
   /** To be called at once when the handler asks, for the order of asking counts. */
@@ -38,8 +38,10 @@ export interface Ask {
 }
 
 export interface ReplayOptions {
-  /** The code has asked for something new, and not for what comes next in what is remembered. */
+  /** The code has asked for something else, and not for what comes next in what is remembered. */
   onMisfit(next: CheckpointRow, asked: string): void
+  /** So long other code may take to ask for what comes next, while what comes after it is asked for. */
+  patienceMs: number
   /** All was handed out, and the handler has come to rest. */
   onRest(): void
 }
@@ -48,13 +50,14 @@ export interface ReplayOptions {
  * Code that is slow to ask for what comes next, beside other code that waits for something new, looks like code that will
  * never ask. In a sequence there is no such doubt: nothing new is asked for meanwhile.
  */
-const MISFIT_LOOKS = 20
+const MISFIT_MS = 2000
 /** Looks, not one span of time: a process that was frozen meanwhile has looked once more when it wakes. */
 const MISFIT_LOOK_MS = 100
 
-export function createReplay(rows: CheckpointRow[], { onMisfit, onRest }: ReplayOptions): Replay {
+export function createReplay(rows: CheckpointRow[], { onMisfit, onRest, patienceMs }: ReplayOptions): Replay {
   const byName = new Map(rows.map((row) => [keyOf(row), row]))
   const turns = rows.flatMap(({ turn }) => turn ?? []).toSorted((a, b) => a - b)
+  const open = rows.filter(({ turn }) => turn === null)
   const ofTurn = new Map(rows.map((row) => [row.turn, row]))
   const timesAsked = new Map<string, number>()
   const askedFor = new Set<CheckpointRow>()
@@ -70,6 +73,11 @@ export function createReplay(rows: CheckpointRow[], { onMisfit, onRest }: Replay
   let doubt: NodeJS.Timeout | undefined
 
   const isReplaying = () => place < turns.length
+  /**
+   * What it slept or waited for, and has not come to yet. Code that never comes to it would be woken by its event, and woken
+   * again, for nobody takes that: a hundred attempts a second, seen.
+   */
+  const leftOpen = () => open.find((row) => !askedFor.has(row))
 
   /** Hands out what is next, and then waits until the handler has done with it what it can do at once. */
   function advance() {
@@ -87,6 +95,7 @@ export function createReplay(rows: CheckpointRow[], { onMisfit, onRest }: Replay
     }
     if (isReplaying()) return suspect()
     if (held.length === 0) return onRest()
+    if (leftOpen()) return suspect()
     const begun = held
     held = []
     for (const { begin } of begun) begin()
@@ -103,14 +112,17 @@ export function createReplay(rows: CheckpointRow[], { onMisfit, onRest }: Replay
   }
 
   function suspect() {
-    const next = ofTurn.get(turns[place] ?? 0)
+    const next = isReplaying() ? ofTurn.get(turns[place] ?? 0) : leftOpen()
     const [first] = held
-    if (!next || !first || askedFor.has(next)) return
+    // Or something that is remembered, and comes later: where code was taken out, or put in another order.
+    const asked = first?.name ?? ofTurn.get(Math.min(...waiting.keys()))?.name
+    if (!next || asked === undefined || askedFor.has(next)) return
+    const limitMs = first ? Math.min(MISFIT_MS, patienceMs) : patienceMs
     let looks = 0
     doubt = setInterval(() => {
-      if (++looks < MISFIT_LOOKS) return
+      if (++looks * MISFIT_LOOK_MS < limitMs) return
       clearInterval(doubt)
-      onMisfit(next, first.name)
+      onMisfit(next, asked)
     }, MISFIT_LOOK_MS)
   }
 

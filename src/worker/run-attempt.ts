@@ -179,9 +179,12 @@ export class Attempt implements StepContext, Author {
   }
 
   /** What it remembers has a say in how it ends. */
-  async #lookBack(ending: Ending) {
+  async #lookBack(own: Ending) {
+    let ending = own
     try {
-      const { memory, isFinal } = this.#remembered
+      const { memory, isFinal, unheeded } = this.#remembered
+      const failed = ending.kind === 'returned' ? unheeded() : undefined
+      if (failed) ending = { kind: 'threw', error: failed.error }
       const isOver = ending.kind === 'returned' || this.#reportOf(ending).outcome === 'failed'
       if (await memory.failure()) {
         const missed = await memory.missedUndo()

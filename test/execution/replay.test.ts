@@ -31,6 +31,7 @@ async function attempt(program: Program, kept: CheckpointRow[], chance: () => nu
   const replay = createReplay([...kept], {
     onMisfit: (next, asked) => assert.fail(`asked for ${asked}, not for ${next.name}`),
     onRest() {},
+    patienceMs: 10_000,
   })
 
   async function run(name: string, value: string): Promise<unknown> {
@@ -98,7 +99,11 @@ const rest = async () => {
 }
 
 test('what is new waits until all that is remembered was handed out', async () => {
-  const replay = createReplay([row('a', 1, 1, 'A'), row('b', 1, 2, 'B')], { onMisfit() {}, onRest() {} })
+  const replay = createReplay([row('a', 1, 1, 'A'), row('b', 1, 2, 'B')], {
+    onMisfit() {},
+    onRest() {},
+    patienceMs: 10_000,
+  })
   const order: string[] = []
   const fresh = replay
     .ask('new')
@@ -119,14 +124,27 @@ test('code that asks for something new where something else is remembered does n
     const replay: Replay = createReplay([row('a', 1, 1, 'A')], {
       onMisfit: (next, asked) => resolve(`${asked} for ${next.name}`),
       onRest() {},
+      patienceMs: 10_000,
     })
     void replay.ask('renamed').frontier()
   })
   assert.equal(misfit, 'renamed for a')
 })
 
+test('code that asks for what comes later, and not for what comes next, does not fit', async () => {
+  const misfit = await new Promise<string>((resolve) => {
+    const replay: Replay = createReplay([row('a', 1, 1, 'A'), row('b', 1, 2, 'B')], {
+      onMisfit: (next, asked) => resolve(`${asked} for ${next.name}`),
+      onRest() {},
+      patienceMs: 200,
+    })
+    void replay.handed(replay.ask('b').remembered?.turn ?? 0)
+  })
+  assert.equal(misfit, 'b for a')
+})
+
 test('a turn that was taken for nothing holds up nobody', async () => {
-  const replay = createReplay([], { onMisfit() {}, onRest() {} })
+  const replay = createReplay([], { onMisfit() {}, onRest() {}, patienceMs: 10_000 })
   const lost = replay.takeTurn()
   const next = replay.takeTurn()
   const handed = replay.handed(next)
