@@ -41,17 +41,18 @@ describe('a claim takes what it may, and never more', () => {
   let podId = ''
 
   /** Statistics of an empty table, and then a backlog: what made `IN (SELECT ... LIMIT 1)` take 501. */
-  const arranged = (async () => {
+  const arrange = async () => {
     await stopAutovacuum(limited.sql)
     podId = await addPod(limited.sql)
     await limited.sql.unsafe('vacuum analyze')
     for (const key of ['one', 'two', 'three'])
       await addSteps(limited.sql, await addLane(limited.sql, { key }), 1500)
-  })()
+  }
+  let arranged: Promise<void> | undefined
 
   /** Claims once, planned anew under these settings; tells how many, and holds the tables against the answer. */
   async function claimOnce(off: string[], cache: 'force_generic_plan' | 'force_custom_plan') {
-    await arranged
+    await (arranged ??= arrange())
     await session.unsafe(`
       ${WAYS.map((way) => `set enable_${way} = ${off.includes(way) ? 'off' : 'on'};`).join('')}
       set plan_cache_mode = ${cache}; discard plans`)
@@ -109,7 +110,7 @@ describe('a claim takes what it may, and never more', () => {
   })
 
   test('a claim of one, of none that lie there, and of more than lie there', async () => {
-    await arranged
+    await (arranged ??= arrange())
     const take = async (over: Partial<Want>) =>
       claimedOf(await exchange(session, want(podId, over), [], [])).length
     assert.equal(await take({ limit: 1 }), 1)
