@@ -169,6 +169,12 @@ export const PauseExecution = z
 
 export const ResumeExecution = z.strictObject({ reason: because }).meta({ id: 'ResumeExecution' })
 
+const dropEvents = z
+  .array(text(180))
+  .max(100)
+  .optional()
+  .describe('events of these names that lie unread then are dropped: they were not what its waits can use')
+
 export const RetryExecution = z
   .strictObject({
     from: text(200)
@@ -182,12 +188,15 @@ export const RetryExecution = z
       .max(10_000)
       .optional()
       .describe('which time, where it came by that name more than once'),
+    drop_events: dropEvents,
     reason: because,
   })
   .refine(({ from, number }) => number === undefined || from !== undefined, 'number goes with from')
   .meta({ id: 'RetryExecution', examples: [{ from: 'charge' }] })
 
-export const RestartExecution = z.strictObject({ reason: because }).meta({ id: 'RestartExecution' })
+export const RestartExecution = z
+  .strictObject({ drop_events: dropEvents, reason: because })
+  .meta({ id: 'RestartExecution' })
 
 export const RerunExecution = z
   .strictObject({

@@ -13,7 +13,13 @@ export interface Life {
   first_start: Date | null
   /** Whose input it was started with. */
   rerun_of: string | null
+  /** Why it is parked until somebody looks at it. */
+  attention: string | null
+  waiting_for: string[]
 }
+
+/** Of many, in a list, so many each. */
+const WAITS_SHOWN_MAX = 20
 
 export const findLives = (sql: Sql, stepIds: string[]) => sql<Life[]>`
   select /* execution.lives */ wanted.step_id,
@@ -21,7 +27,21 @@ export const findLives = (sql: Sql, stepIds: string[]) => sql<Life[]>`
     (
       select fleet_q.execution_id_of(of_step_id) from fleet_q.reruns where reruns.step_id = wanted.step_id offset 0
     ) as rerun_of,
-    (select min(started_at) from fleet_q.attempts where attempts.step_id = wanted.step_id offset 0) as first_start
+    (select min(started_at) from fleet_q.attempts where attempts.step_id = wanted.step_id offset 0) as first_start,
+    (
+      select coalesce((
+          select error ->> 'message' from fleet_q.attempts
+          where attempts.step_id = wanted.step_id order by claim_id desc limit 1), '')
+      from fleet_q.later where later.step_id = wanted.step_id and later.why = 'attention' offset 0
+    ) as attention,
+    array(
+      select case when open.kind = 'result' and open.child_id is not null then (
+          select fleet_q.step_public_id(id, salt, created_at) from fleet_q.steps where steps.id = open.child_id offset 0)
+        else open.name end
+      from (
+        select name, kind, child_id, after_turn from fleet_q.checkpoints
+        where checkpoints.step_id = wanted.step_id and turn is null and kind <> 'failure' offset 0) as open
+      order by after_turn desc, name limit ${WAITS_SHOWN_MAX}) as waiting_for
   from unnest(${stepIds}::bigint[]) as wanted (step_id)`
 
 export interface ShownCheckpoint {
@@ -93,3 +113,12 @@ export const countHeld = (sql: Sql, max: number) => sql<{ type: string; why: str
 export const countAsleep = (sql: Sql, max: number) => sql<{ asleep: number }[]>`
   select /* execution.count_asleep */ count(*)::float8 as asleep
   from (select 1 from fleet_q.later where why > 'spread' and why::text <> 'pause' limit ${max}) as l`
+
+/** Now, as the database has it. */
+export const readClock = (sql: Sql) =>
+  sql<{ now: Date }[]>`select /* execution.clock */ fleet_q.clock() as now`
+
+/** What was sent, and was not what a wait could use. */
+export const dropEvents = (sql: Sql, stepId: string, names: string[]) => sql`
+  delete /* execution.drop_events */ from fleet_q.events
+  where step_id = ${stepId} and name = any (${names}::text[]) and taken_by is null`

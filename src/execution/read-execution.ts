@@ -53,7 +53,6 @@ export const describeExecution = (database: Database, executionId: string): Prom
     return {
       ...toExecution(step, life),
       error: errorOf(error),
-      attention: step.later_why === 'attention' ? (errorOf(error)?.message ?? '') : null,
       waiting_for: step.outcome === null ? checkpoints.filter(({ turn }) => turn === null).map(waitOf) : [],
       steps: checkpoints.map(toCheckpoint),
     }
@@ -110,8 +109,8 @@ function toExecution(step: StepRow, life: Life | undefined): Execution {
     payload: step.args,
     result: step.result ?? null,
     error: null,
-    attention: null,
-    waiting_for: [],
+    attention: step.later_why === 'attention' ? (life?.attention ?? '') : null,
+    waiting_for: step.outcome === null ? (life?.waiting_for ?? []) : [],
     worker_id: step.pod,
     retry_number: Math.max(attempt - 1, 0),
     is_retry: attempt > 1,

@@ -1,13 +1,12 @@
-import type { Database } from '../db/connect.ts'
 import { FleetError } from '../errors.ts'
 import { SubmitStep } from '../step/step.schema.ts'
-import type { Submitter } from '../step/submit.ts'
 import { keyOfExecution } from './read-execution.ts'
 import { findLetter } from './send-back.sql.ts'
+import type { StartParts } from './start-execution.ts'
 
 /** Another execution with the input of this one, as it was or edited: what was stays as it is. */
 export async function rerunExecution(
-  { database, submitter }: { database: Database; submitter: Submitter },
+  { database, submitter, check }: StartParts,
   executionId: string,
   {
     new_execution_id: name,
@@ -29,6 +28,7 @@ export async function rerunExecution(
     ...(key === '' ? {} : { key }),
     ...(timeout_ms === null ? {} : { timeout_seconds: timeout_ms / 1000 }),
   })
+  check(wish)
   const { stepIds } = await submitter.submit([wish], undefined, {
     rerunOf: id,
     ...(name === undefined ? {} : { name }),

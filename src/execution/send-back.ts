@@ -8,12 +8,21 @@ import { putCheckpointsAside } from '../step/put-aside.sql.ts'
 import { statusOf } from '../step/read.ts'
 import { putBack, takeOutcomes } from '../step/redrive.ts'
 import { lockLetters } from '../step/wake.sql.ts'
+import { dropEvents } from './execution.sql.ts'
 import { getExecutionStep, keyOfExecution } from './read-execution.ts'
 import { findTurns, takeOutOfLater } from './send-back.sql.ts'
 import { FAILURE } from './undo.ts'
 
 /** Where it is to go on: at what failed, at a checkpoint by its name, or from the top. */
 export type From = 'failure' | 'top' | { name: string; number?: number | undefined }
+
+interface How {
+  reason: string | null
+  /** Of these names it forgets what it was sent, and has not read by then. */
+  withoutEvents: string[]
+  onReady(): void
+  onCancelled(): void
+}
 
 /**
  * An execution that has ended without success, or stands still, goes on from an earlier place. What it remembers before
@@ -24,7 +33,7 @@ export async function sendBack(
   actor: Actor,
   executionId: string,
   from: From,
-  { reason, onReady, onCancelled }: { reason: string | null; onReady: () => void; onCancelled: () => void },
+  { reason, withoutEvents, onReady, onCancelled }: How,
 ): Promise<void> {
   const { id } = await database.run((sql) => keyOfExecution(sql, executionId))
   const dropped = await repeatOnConflict(() =>
@@ -39,7 +48,14 @@ export async function sendBack(
       const cancelled = from === 'failure' ? 0 : await forgetFrom(tx, id, from)
       // Where it stands still nothing has failed for good.
       await putBack(tx, [taken], from === 'failure' && ended !== undefined)
-      await writeAudit(tx, actor, executionId, given({ from, reason, cancelled: cancelled || null }))
+      if (withoutEvents.length > 0) await dropEvents(tx, id, withoutEvents)
+      const events = withoutEvents.length > 0 ? withoutEvents : null
+      await writeAudit(
+        tx,
+        actor,
+        executionId,
+        given({ from, reason, cancelled: cancelled || null, without_events: events }),
+      )
       return cancelled
     }),
   )

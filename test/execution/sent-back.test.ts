@@ -48,6 +48,12 @@ const pod = await startTestPod(db.url, [
     const child = await ctx.submit('slow', { type: 'undecided' })
     return child.result()
   }),
+  defineStep('strict', {}, async (_, ctx) => {
+    await ctx.run('book', () => count('strict book'))
+    await ctx.onFailure('unbook', () => void count('strict unbook'))
+    const { by } = await ctx.waitForEvent('approved', { schema: z.object({ by: z.string() }) })
+    return by
+  }),
   defineStep('undecided', {}, (_, ctx) => ctx.waitForEvent('decided')),
 ])
 const client = createClient({ baseUrl: pod.url })
@@ -164,6 +170,12 @@ test('a parked execution goes on when there is code that fits', async () => {
     async () => (await client.getExecution({ execution_id: 'parked' })).attention,
   )
   code = 'old'
+  const listed = await client.listExecutions({ task_name: 'changes' })
+  assert.deepEqual(
+    listed.map(({ attention, waiting_for }) => [/asks for/.test(String(attention)), waiting_for]),
+    [[true, ['go']]],
+    'a list tells it too',
+  )
   await client.retryExecution({ execution_id: 'parked' })
   assert.equal((await ended('parked')).result, 'went')
 })
@@ -228,4 +240,24 @@ test('one that runs is not sent back under its pod', async () => {
   await client.restartExecution({ execution_id: 'runs' })
   await client.resumeExecution({ execution_id: 'runs' })
   assert.equal((await ended('runs')).result, 'yes')
+})
+
+test('an event that does not fit lies there again after a retry, unless it is dropped', async () => {
+  const execution_id = 'strict-1'
+  const send = (payload: object) => client.sendEvent({ execution_id, event_name: 'approved', payload })
+  await start(execution_id, 'strict')
+  await send({ By: 'Ada' })
+  assert.match((await ended(execution_id)).error?.message ?? '', /does not fit: by/)
+
+  await client.retryExecution({ execution_id })
+  assert.match((await ended(execution_id)).error?.message ?? '', /does not fit: by/)
+
+  await client.retryExecution({ execution_id, drop_events: ['approved'] })
+  await until('it to wait', async () => (await client.getExecution({ execution_id })).waiting_for.length > 0)
+  await send({ by: 'Ada' })
+  const { status, result } = await ended(execution_id)
+  assert.deepEqual(
+    [status, result, ran.get('strict book'), ran.get('strict unbook')],
+    ['completed', 'Ada', 3, 2],
+  )
 })

@@ -10,6 +10,8 @@ import { until } from '../support/until.ts'
 
 let openGate = () => {}
 const gate = new Promise<void>((resolve) => (openGate = resolve))
+let undone = () => {}
+const undoing = new Promise<void>((resolve) => (undone = resolve))
 const steps = [
   defineStep('order', { input: z.object({ amount: z.number().optional() }) }, async (args, ctx) => {
     const charge = await ctx.run('charge', () => ({ paid: args.amount }))
@@ -17,6 +19,10 @@ const steps = [
     return { charge, approval }
   }),
   defineStep('quick', {}, () => 'done'),
+  defineStep('undoes-slowly', {}, async (_, ctx) => {
+    await ctx.onFailure('slowly', () => undoing)
+    await ctx.sleep('long', '1 hour')
+  }),
   defineStep('breaks', {}, () => {
     throw new Error('no luck')
   }),
@@ -149,6 +155,22 @@ describe('the executions door', () => {
     openGate()
   })
 
+  test('the answer to a cancel tells when it was cancelled, also where something is undone first', async () => {
+    const execution_id = 'undoes-slowly'
+    await start({ execution_id, task_name: execution_id })
+    await until('it to sleep', async () =>
+      (await client.getExecution({ execution_id })).waiting_for.includes('long'),
+    )
+    const before = (await db.sql<{ now: Date }[]>`select clock_timestamp() as now`)[0]?.now ?? new Date()
+    const { cancelled_at } = await client.cancelExecution({ execution_id })
+    assert.ok(
+      new Date(cancelled_at) >= new Date(before.getTime() - 1),
+      `${cancelled_at}, ${before.toISOString()}`,
+    )
+    undone()
+    assert.equal((await client.waitForExecution({ execution_id })).status, 'cancelled')
+  })
+
   test('lists by status and task, page by page', async () => {
     await start({ execution_id: 'broken', task_name: 'breaks', max_retries: 0 })
     await client.waitForExecution({ execution_id: 'broken' })
@@ -181,6 +203,18 @@ describe('the executions door', () => {
     assert.equal(stats.total, listed.length)
     for (const status of ['scheduled', 'running', 'completed', 'failed', 'cancelled'] as const)
       assert.equal(stats[status], listed.filter((execution) => execution.status === status).length, status)
+  })
+
+  test('input that does not fit the handler is refused, and nothing is started or run again with it', async () => {
+    const payload = { amount: 'five' }
+    const refused = await start({ execution_id: 'order-bad', task_name: 'order', payload })
+    assert.equal(refused.status, 400)
+    assert.match(String(refused.body['detail']), /payload\.amount: .* Nothing was stored/)
+    assert.equal((await get(pod.url, `${AT}/executions/order-bad`)).status, 404)
+    await start({ execution_id: 'order-good', task_name: 'order' })
+    const rerun = await post(pod.url, `${AT}/executions/order-good/rerun`, { payload })
+    assert.equal(rerun.status, 400)
+    await client.cancelExecution({ execution_id: 'order-good' })
   })
 
   test('what is wrong with a request is named', async () => {

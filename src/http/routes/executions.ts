@@ -1,14 +1,15 @@
 import { describeExecution, keyOfExecution, pageOfExecutions } from '../../execution/read-execution.ts'
-import { countAsleep } from '../../execution/execution.sql.ts'
+import { countAsleep, readClock } from '../../execution/execution.sql.ts'
 import { readHistory } from '../../execution/read-history.ts'
 import { rerunExecution } from '../../execution/rerun-execution.ts'
 import { sendBack } from '../../execution/send-back.ts'
 import { offerEvent } from '../../execution/send-event.ts'
-import { startExecution } from '../../execution/start-execution.ts'
+import { startExecution, type StartParts } from '../../execution/start-execution.ts'
 import { FleetError } from '../../errors.ts'
 import { cancelStep } from '../../step/cancel.ts'
 import { COUNT_MAX, countLanes, countOutcomes } from '../../step/queue.sql.ts'
 import type { Handlers } from '../server.ts'
+import { checkArguments } from './check-arguments.ts'
 import type { Door } from './door.ts'
 
 type Mine =
@@ -38,6 +39,11 @@ export const executionRoutes = (door: Door): Pick<Handlers, Mine> => {
     // An execution may have waited for it.
     onReady()
   }
+  const parts: StartParts = {
+    database,
+    submitter: door.submitter,
+    check: (wish) => checkArguments(door.registry, [wish], () => ['payload']),
+  }
   return {
     async listExecutions({ query }) {
       const { executions, next } = await pageOfExecutions(
@@ -54,7 +60,7 @@ export const executionRoutes = (door: Door): Pick<Handlers, Mine> => {
     },
 
     async startExecution({ body }) {
-      const { executionId, isNew } = await startExecution(door, body)
+      const { executionId, isNew } = await startExecution(parts, body)
       return { status: isNew ? 201 : 200, body: await describeExecution(database, executionId) }
     },
 
@@ -65,17 +71,21 @@ export const executionRoutes = (door: Door): Pick<Handlers, Mine> => {
       const { step_id } = await describeExecution(database, execution_id)
       await cancelStep(database, caller, step_id, 'cancelled by an operator', onCancelled)
       const minimal = /\breturn=minimal\b/.test(caller.header('prefer') ?? '')
-      const { completed_at, updated_at } = await describeExecution(database, execution_id)
+      const { completed_at } = await describeExecution(database, execution_id)
+      // It is being undone, and has its outcome after that.
+      const [clock] = completed_at === null ? await database.run(readClock) : []
+      const cancelled_at = completed_at ?? (clock?.now ?? new Date()).toISOString()
       return {
         ...(minimal ? { status: 204 as const } : {}),
-        body: { execution_id, status: 'cancelled', cancelled_at: completed_at ?? updated_at },
+        body: { execution_id, status: 'cancelled', cancelled_at },
       }
     },
 
     getHistory: async ({ params }) => ({ body: await readHistory(database, params.execution_id) }),
 
-    async retryExecution({ params: { execution_id }, body: { from, number, reason = null } }, caller) {
-      const how = { reason, onReady, onCancelled }
+    async retryExecution({ params: { execution_id }, body }, caller) {
+      const { from, number, reason = null, drop_events: withoutEvents = [] } = body
+      const how = { reason, withoutEvents, onReady, onCancelled }
       await sendBack(
         database,
         caller,
@@ -86,13 +96,14 @@ export const executionRoutes = (door: Door): Pick<Handlers, Mine> => {
       return { body: await describeExecution(database, execution_id) }
     },
 
-    async restartExecution({ params: { execution_id }, body: { reason = null } }, caller) {
-      await sendBack(database, caller, execution_id, 'top', { reason, onReady, onCancelled })
+    async restartExecution({ params: { execution_id }, body }, caller) {
+      const { reason = null, drop_events: withoutEvents = [] } = body
+      await sendBack(database, caller, execution_id, 'top', { reason, withoutEvents, onReady, onCancelled })
       return { body: await describeExecution(database, execution_id) }
     },
 
     async rerunExecution({ params, body }) {
-      const executionId = await rerunExecution(door, params.execution_id, body)
+      const executionId = await rerunExecution(parts, params.execution_id, body)
       return { body: await describeExecution(database, executionId) }
     },
 
