@@ -28,7 +28,7 @@ export async function pauseExecutions(
   database: Database,
   actor: Actor,
   wish: ExecutionPauseWish,
-  onPaused: () => void,
+  onPaused: () => Promise<void>,
 ): Promise<ExecutionPause | undefined> {
   const row = await database.begin(async (tx) => {
     const [added] = await addExecutionPause(tx, { ...wish, ...(await nameOf(tx, wish.execution)) })
@@ -36,7 +36,7 @@ export async function pauseExecutions(
     return added
   })
   await claimsUnderWay(database)
-  onPaused()
+  await onPaused()
   return row
 }
 

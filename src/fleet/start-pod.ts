@@ -198,7 +198,7 @@ export async function startPod(options: PodOptions): Promise<Pod> {
           lastCycle = beat.last_cycle
           worker.lookAtFronts()
         }
-        lookForCancelled()
+        void lookForCancelled()
         worker.heardLimits(beat.limited_types)
         // A pause may end by the clock, and nobody calls it out.
         if (mayHaveWork(beat.last_position, beat) || beat.paused) worker.ring()
@@ -222,7 +222,7 @@ export async function startPod(options: PodOptions): Promise<Pod> {
         const hint = parseHint(payload)
         if (hint?.kind === 'ready') worker.ring()
         else if (hint?.kind === 'forget') worker.lookAtFronts()
-        else if (hint?.kind === 'cancel') lookForCancelled()
+        else if (hint?.kind === 'cancel') void lookForCancelled()
         else if (hint?.kind === 'limit') {
           refreshLimits()
           worker.ring()
@@ -248,7 +248,7 @@ export async function startPod(options: PodOptions): Promise<Pod> {
         if (isOurs || !called) say('ready')
       },
       onReplaced() {
-        lookForCancelled()
+        void lookForCancelled()
         say('cancel')
       },
     })
@@ -334,8 +334,8 @@ export async function startPod(options: PodOptions): Promise<Pod> {
     }
 
     /** Cancelled elsewhere: a hint says so at once, the heartbeat makes sure. */
-    function lookForCancelled() {
-      worker.lookForCancelled().catch(() => {})
+    function lookForCancelled(): Promise<void> {
+      return worker.lookForCancelled().catch(() => {})
     }
 
     function refreshLimits() {

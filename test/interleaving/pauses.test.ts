@@ -62,7 +62,8 @@ const ORDERS: [string, boolean, (gated: Database) => Promise<unknown>][] = [
   [
     'is paused',
     false,
-    (gated) => pauseExecutions(gated, tester, { execution: its, until: null, reason: null }, () => {}),
+    (gated) =>
+      pauseExecutions(gated, tester, { execution: its, until: null, reason: null }, () => Promise.resolve()),
   ],
   [
     'has its pause forgotten by the leader',

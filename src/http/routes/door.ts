@@ -20,7 +20,8 @@ export interface Door {
   /** Calls to the other pods. */
   say(kind: Hint['kind']): void
   onReady(): void
-  onCancelled(): void
+  /** Fulfilled when what runs here has heard it. */
+  onCancelled(): Promise<void>
   onLimit(): void
   onCycle(summary: CycleSummary): void
   /** Of this pod, while it leads. */

@@ -34,7 +34,7 @@ export const executionRoutes = (door: Door): Pick<Handlers, Mine> => {
     door.say('ready')
   }
   const onCancelled = () => {
-    door.onCancelled()
+    void door.onCancelled()
     door.say('cancel')
     // An execution may have waited for it.
     onReady()

@@ -18,8 +18,8 @@ type Wish = Named & { until?: string | undefined; reason?: string | undefined }
 export const pauseRoutes = (door: Door): Pick<Handlers, Mine> => {
   const { database } = door
   const onPaused = () => {
-    door.onCancelled()
     door.say('cancel')
+    return door.onCancelled()
   }
   const onReady = () => {
     door.onReady()

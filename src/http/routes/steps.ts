@@ -12,7 +12,7 @@ type Mine = 'listSteps' | 'listLogs' | 'cancelStep' | 'retryStep' | 'cancelSteps
 export const stepRoutes = (door: Door): Pick<Handlers, Mine> => {
   const { database } = door
   const onCancelled = () => {
-    door.onCancelled()
+    void door.onCancelled()
     door.say('cancel')
     // An execution may have waited for it.
     onReady()
