@@ -1,14 +1,12 @@
 import { AsyncLocalStorage } from 'node:async_hooks'
 import type { Sql } from '../db/connect.ts'
 import { backoffMs, DEFAULT_BACKOFF } from '../kernel/backoff.ts'
-import { parseDuration } from '../kernel/duration.ts'
 import { describeError, isNonRetryable, json } from '../step/describe.ts'
 import {
   EventTimeout,
   RunFailed,
   type ChildWish,
   type Durable,
-  type Duration,
   type RunContext,
   type RunOptions,
   type WaitOptions,
@@ -17,6 +15,7 @@ import { NonRetryableError } from '../step/handler.ts'
 import { createChildren } from './children.ts'
 import { createAsking } from './asked.ts'
 import { asJson, valueOf } from './result.ts'
+import { instantOf, msOf } from './spans.ts'
 import { runInTransaction, type TransactionParts } from './run-in-transaction.ts'
 import { failureOf, undoAll, type Undo, type Undone } from './undo.ts'
 import { createMemory, type Doing, type Done, type Memory, type MemoryOptions } from './memory.ts'
@@ -246,32 +245,5 @@ class NestedInBody extends NonRetryableError {
     super(
       `ctx.${words} is asked for inside of the body of ${outer}: a body runs again as a whole, and nothing in it is remembered by itself. Ask before it, or after it.`,
     )
-  }
-}
-
-function instantOf(when: Date | string): string {
-  const at = new Date(when)
-  if (!Number.isNaN(at.getTime())) return at.toISOString()
-  throw new NonRetryableError(
-    `${String(when)} is no time: give a Date, or text such as "2026-12-01T09:00:00Z"`,
-  )
-}
-
-/** A hundred years: further than that a time of Postgres may not reach. */
-const SPAN_MS_MAX = 100 * 365.25 * 86_400_000
-
-function msOf(duration: Duration): number {
-  const ms = typeof duration === 'number' ? duration : spelled(duration)
-  if (ms >= 0 && ms <= SPAN_MS_MAX) return ms
-  throw new NonRetryableError(
-    `${ms} is no span of time: give milliseconds, up to a hundred years, or words such as "5 minutes"`,
-  )
-}
-
-function spelled(words: string): number {
-  try {
-    return parseDuration(words)
-  } catch (error) {
-    throw new NonRetryableError(error instanceof Error ? error.message : String(error))
   }
 }
