@@ -2,11 +2,13 @@
 -- Made by test/support/generate-schema.ts; test/sql/migrations.test.ts keeps it equal to the migrations.
 -- What each part is for stands in README.md, and why it is so beside its definition in migrations/.
 
-create type fleet_q.attempt_end as enum ('failed', 'timeout', 'pod_died', 'retried', 'snoozed', 'released');
+create type fleet_q.attempt_end as enum ('failed', 'timeout', 'pod_died', 'retried', 'snoozed', 'released', 'suspended', 'misfit');
+
+create type fleet_q.checkpoint_kind as enum ('run', 'sleep', 'event', 'child', 'result', 'children', 'results', 'now', 'random', 'version', 'undo', 'failure');
 
 create type fleet_q.dead_letter_reason as enum ('dead_pod', 'timeout', 'poison', 'exhausted');
 
-create type fleet_q.later_why as enum ('delay', 'retry', 'snooze', 'spread');
+create type fleet_q.later_why as enum ('delay', 'retry', 'snooze', 'spread', 'sleep', 'wait', 'attention', 'pause');
 
 create type fleet_q.outcome_status as enum ('completed', 'failed', 'cancelled', 'skipped');
 
@@ -46,6 +48,35 @@ create table fleet_q.audit (
 );
 create index audit_target on fleet_q.audit (target, id) where target is not null;
 
+create table fleet_q.checkpoints (
+  step_id bigint not null,
+  name text not null,
+  number integer not null,
+  kind fleet_q.checkpoint_kind not null,
+  turn integer,
+  after_turn integer not null,
+  claim_id bigint not null,
+  at timestamptz not null default fleet_q.clock(),
+  due_at timestamptz,
+  arrived_at timestamptz,
+  failures smallint not null default 0,
+  child_id bigint,
+  result jsonb,
+  error jsonb,
+  primary key (step_id, name, number),
+  check ((child_id is not null) = (kind = any (array['child', 'result', 'results']))),
+  check (after_turn >= 0),
+  check (failures >= 0),
+  check (length(name) >= 1 and length(name) <= 200),
+  check (number > 0),
+  check (turn > 0),
+  check (turn > after_turn)
+) with (
+  fillfactor = 90
+);
+create index checkpoints_child on fleet_q.checkpoints (child_id) where child_id is not null and turn is null;
+create unique index checkpoints_turn on fleet_q.checkpoints (step_id, turn) where turn is not null;
+
 create table fleet_q.claims (
   id bigint not null generated always as identity,
   pod_id bigint not null,
@@ -71,6 +102,44 @@ create table fleet_q.dead_letters (
   foreign key (step_id) references fleet_q.outcomes(step_id) on delete cascade
 );
 create index dead_letters_at on fleet_q.dead_letters (at);
+
+create table fleet_q.events (
+  id bigint not null generated always as identity,
+  step_id bigint not null,
+  name text not null,
+  payload jsonb not null,
+  sent_at timestamptz not null default fleet_q.clock(),
+  taken_by integer,
+  primary key (id),
+  check (length(name) >= 1 and length(name) <= 180)
+);
+create index events_lying on fleet_q.events (step_id, name, id) where taken_by is null;
+create index events_step on fleet_q.events (step_id);
+create unique index events_taken on fleet_q.events (step_id, name, taken_by) where taken_by is not null;
+
+create table fleet_q.execution_names (
+  name text not null,
+  step_id bigint not null,
+  primary key (name),
+  unique (step_id),
+  check (length(name) >= 1 and length(name) <= 200 and name !~~ 'step\_%')
+);
+
+create table fleet_q.execution_pauses (
+  execution text not null,
+  step_id bigint,
+  fits text default 
+case
+    when step_id is null then replace(replace(replace(replace(execution, '\', '\\'), '%', '\%'), '_', '\_'), '*', '%')
+    else null
+end,
+  paused_at timestamptz not null default fleet_q.clock(),
+  until timestamptz,
+  reason text,
+  primary key (execution),
+  unique (step_id),
+  check (length(execution) >= 1 and length(execution) <= 200)
+);
 
 create table fleet_q.grants (
   role regrole not null,
@@ -109,7 +178,7 @@ create index lanes_circle on fleet_q.lanes (priority desc, id);
 create table fleet_q.later (
   step_id bigint not null,
   lane_id integer not null,
-  due_at timestamptz not null,
+  due_at timestamptz,
   attempt smallint not null,
   why fleet_q.later_why not null,
   primary key (step_id),
@@ -121,6 +190,7 @@ create table fleet_q.later (
   vacuum_truncate = off
 );
 create index later_due on fleet_q.later (due_at);
+create index later_held on fleet_q.later (why) where why > 'spread';
 
 create table fleet_q.leader_terms (
   term bigint not null generated always as identity,
@@ -197,6 +267,23 @@ create table fleet_q.outcomes (
 );
 create index outcomes_not_completed on fleet_q.outcomes (status, step_id) where status <> 'completed';
 
+create table fleet_q.past_checkpoints (
+  step_id bigint not null,
+  put_aside_at timestamptz not null default fleet_q.clock(),
+  name text not null,
+  number integer not null,
+  kind fleet_q.checkpoint_kind not null,
+  turn integer,
+  after_turn integer not null,
+  at timestamptz not null,
+  due_at timestamptz,
+  failures smallint not null,
+  child_id bigint,
+  result jsonb,
+  error jsonb,
+  primary key (step_id, put_aside_at, name, number)
+);
+
 create table fleet_q.pauses (
   id bigint not null generated always as identity,
   type text,
@@ -259,6 +346,7 @@ create table fleet_q.ready (
   position bigint not null default nextval('fleet_q.positions'::regclass),
   step_id bigint not null,
   attempt smallint not null,
+  fresh boolean not null default false,
   check (attempt > 0)
 ) with (
   autovacuum_vacuum_scale_factor = 0.02,
@@ -316,6 +404,13 @@ create table fleet_q.redrives (
 );
 create index redrives_step on fleet_q.redrives (step_id);
 
+create table fleet_q.reruns (
+  step_id bigint not null,
+  of_step_id bigint not null,
+  primary key (step_id)
+);
+create index reruns_of on fleet_q.reruns (of_step_id);
+
 create table fleet_q.steps (
   id bigint not null default nextval('fleet_q.step_ids'::regclass),
   salt bigint not null,
@@ -329,6 +424,8 @@ create table fleet_q.steps (
   metadata jsonb,
   retry jsonb,
   tags text[],
+  parent_id bigint,
+  detached boolean not null default false,
   primary key (id),
   check (expires_at >= '1970-01-01 00:00:00+00' and expires_at <= '9999-12-31 23:59:59.999+00'),
   check (jsonb_typeof(args) = 'object'),
@@ -339,6 +436,7 @@ create table fleet_q.steps (
   check (salt >= 0 and salt <= '1152921504606846975'),
   check (timeout_ms > 0)
 );
+create index steps_parent on fleet_q.steps (parent_id) where parent_id is not null;
 
 create table fleet_q.tokens (
   id integer not null generated always as identity,
@@ -383,11 +481,19 @@ create view fleet_q.step_status (
   error text
 );
 
+create function fleet_q.answer_parents(child_ids bigint[]) returns integer language sql volatile;
+
 create function fleet_q.apply_grants() returns void language plpgsql volatile;
 
 create function fleet_q.base36(value bigint, width integer) returns text language plpgsql immutable strict;
 
 create function fleet_q.clock() returns timestamptz language sql stable;
+
+create function fleet_q.end_waits(step_ids bigint[]) returns integer language plpgsql volatile;
+
+create function fleet_q.execution_id_of(its_key bigint) returns text language sql stable;
+
+create function fleet_q.execution_key(execution text) returns bigint language sql stable;
 
 create function fleet_q.forget_audit(older_than interval, at_most integer) returns integer language plpgsql volatile;
 
@@ -399,7 +505,19 @@ create function fleet_q.keep_revoked() returns trigger language plpgsql volatile
 
 create function fleet_q.lane_of(type text, priority integer, key text) returns integer language plpgsql volatile;
 
+create function fleet_q.last_missing(children jsonb) returns bigint language sql stable;
+
+create function fleet_q.match_events(step_ids bigint[]) returns setof bigint language sql volatile;
+
+create function fleet_q.match_results(step_ids bigint[]) returns setof bigint language sql volatile;
+
 create function fleet_q.new_salt() returns bigint language sql volatile;
+
+create function fleet_q.pause_of(its_key bigint) returns setof fleet_q.execution_pauses language sql stable;
+
+create function fleet_q.send_event(execution text, name text, payload jsonb default 'null') returns boolean language sql volatile;
+
+create function fleet_q.send_event_to(its_key bigint, name text, payload jsonb) returns boolean language plpgsql volatile;
 
 create function fleet_q.step_key(step_id text) returns bigint language sql immutable strict;
 

@@ -34,7 +34,10 @@ type Method<S extends Spec> =
     ? (args?: Args<S>, options?: CallOptions) => Promise<z.output<S['ok']>>
     : (args: Args<S>, options?: CallOptions) => Promise<z.output<S['ok']>>
 
-type Args<S extends Spec> = Flat<Sent<S['params']> & Sent<S['query']> & Sent<S['body']>>
+type Args<S extends Spec> = Flat<Sent<S['params']> & Sent<S['query']> & SentBody<S>>
+type SentBody<S extends Spec> = S extends { wholeBody: infer Name extends string }
+  ? { [N in Name]?: unknown }
+  : Sent<S['body']>
 type Sent<T> = T extends z.ZodType ? z.input<T> : unknown
 type Flat<T> = { [K in keyof T]: T[K] }
 
@@ -147,7 +150,11 @@ function requestOf(spec: Spec, args: Fields): { url: string; body: string | unde
   const path = spec.path.replaceAll(/\{(\w+)\}/g, (_, name: string) => encodeURIComponent(String(args[name])))
   return {
     url: query.size > 0 ? `${path}?${query.toString()}` : path,
-    body: spec.body && JSON.stringify(body),
+    body:
+      spec.body &&
+      JSON.stringify(
+        spec.wholeBody ? (args[spec.wholeBody] === undefined ? {} : args[spec.wholeBody]) : body,
+      ),
   }
 }
 

@@ -65,6 +65,12 @@ const SETTINGS = {
   ),
   apiHost: setting('FLEET_Q_API_HOST', z.string().min(1), '127.0.0.1', 'address to serve on'),
   apiPort: setting('FLEET_Q_API_PORT', count(0, 65535), '8000', 'port to serve on; 0 takes a free one'),
+  apiPrefix: setting(
+    'FLEET_Q_API_PREFIX',
+    z.string().regex(/^(\/[A-Za-z0-9_.-]+)*$/, 'must be a path such as /api/v1, without a slash at its end'),
+    '/api/v1',
+    'where the executions door stands',
+  ),
   tokens: setting(
     'FLEET_Q_TOKENS',
     list,

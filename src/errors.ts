@@ -14,6 +14,7 @@ export const ERROR_CODES = [
   'rate_limited',
   // what the fleet holds
   'step_not_found',
+  'execution_not_found',
   'pod_not_found',
   'dead_letter_not_found',
   'token_not_found',
@@ -21,6 +22,7 @@ export const ERROR_CODES = [
   'recovery_in_progress',
   'idempotency_conflict',
   'unique_conflict',
+  'name_taken',
   'wrong_state',
   // what is not to be had now
   'not_running',

@@ -4,6 +4,18 @@ export { createPod, type PodSettings } from './fleet/create-pod.ts'
 export { runPod } from './fleet/run-pod.ts'
 export type { Pod } from './fleet/start-pod.ts'
 export {
+  ChildFailed,
+  EventTimeout,
+  RunFailed,
+  type Child,
+  type Children,
+  type ChildWish,
+  type Duration,
+  type RunContext,
+  type RunOptions,
+  type WaitOptions,
+} from './step/durable.ts'
+export {
   cancel,
   defineStep,
   NonRetryableError,

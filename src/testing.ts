@@ -2,9 +2,19 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createClient, type Client } from './client.ts'
+import { loadConfig } from './config.ts'
+import { connect } from './db/connect.ts'
 import { startLocalPostgres } from './db/local/start.ts'
-import { createPod } from './fleet/create-pod.ts'
+import { gatherSteps } from './fleet/gather-steps.ts'
+import { startPod } from './fleet/start-pod.ts'
+import { silentLog } from './kernel/log.ts'
+import { withoutMemory, type Duration } from './step/durable.ts'
 import type { StepContext, StepDefinition } from './step/handler.ts'
+import { AHEAD_DAYS_MAX, startClock } from './testing/clock.ts'
+import { createCrashes } from './testing/crash.ts'
+import { testExecution, type StartOptions, type TestExecution } from './testing/execution.ts'
+
+export { ExecutionFailed, type AtRest, type StartOptions, type TestExecution } from './testing/execution.ts'
 
 /** What users need in tests of their own: a handler alone, or a whole pod on a Postgres that goes away again. */
 
@@ -14,18 +24,13 @@ export interface RunOptions extends Partial<Omit<StepContext, 'log' | 'progress'
   onProgress?: (percent: number, message?: string) => void
 }
 
-/** Runs one handler once, without a database: arguments are checked as they would be, what it returns comes back. */
-export async function runStep(
-  definition: StepDefinition,
-  args: unknown,
-  options: RunOptions = {},
-): Promise<unknown> {
+/** What a handler gets as ctx, without a pod. */
+export function stepContext(type: string, options: RunOptions = {}): StepContext {
   const { onLog, onProgress, ...given } = options
-  const parsed: unknown = definition.input ? definition.input.parse(args) : args
   const line = (level: string) => (message: string, data?: unknown) => onLog?.(level, message, data)
-  const context: StepContext = {
+  return {
     stepId: 'step_20260101000000_test00000000t1',
-    type: definition.type,
+    type,
     attempt: 1,
     maxRetries: 3,
     metadata: {},
@@ -35,9 +40,19 @@ export async function runStep(
     log: { debug: line('debug'), info: line('info'), warn: line('warn'), error: line('error') },
     progress: (percent, message) => onProgress?.(percent, message),
     tx: () => Promise.reject(new Error('runStep has no database: pass tx, or use startTestFleet')),
+    ...withoutMemory('runStep remembers nothing: use startTestFleet'),
     ...given,
   }
-  return definition.run(parsed, context)
+}
+
+/** Runs one handler once, without a database: arguments are checked as they would be, what it returns comes back. */
+export async function runStep(
+  definition: StepDefinition,
+  args: unknown,
+  options: RunOptions = {},
+): Promise<unknown> {
+  const parsed: unknown = definition.input ? definition.input.parse(args) : args
+  return definition.run(parsed, stepContext(definition.type, options))
 }
 
 export interface TestFleet {
@@ -45,6 +60,16 @@ export interface TestFleet {
   readonly url: string
   /** Of its Postgres, for looking. */
   readonly databaseUrl: string
+  /** Starts an execution. The same id started again is the same execution. */
+  start(
+    step: StepDefinition | string,
+    args?: Record<string, unknown>,
+    options?: StartOptions,
+  ): Promise<TestExecution>
+  /** Moves the clock of the fleet ahead: what is due by then becomes due. Milliseconds, or words such as '30 days'. */
+  advance(span: Duration): Promise<void>
+  /** By the clock of the fleet. */
+  now(): Date
   stop(): Promise<void>
 }
 
@@ -59,34 +84,65 @@ export async function startTestFleet(options: {
     ? undefined
     : await startLocalPostgres({ dataDir, settings: { fsync: 'off', synchronous_commit: 'off' } })
   const databaseUrl = options.databaseUrl ?? local?.url ?? ''
-  const cleanUp = async () => {
-    await local?.stop()
-    for (const folder of [local?.dataDir, dataDir])
-      if (folder) rmSync(folder, { recursive: true, force: true })
+  const ends: (() => Promise<unknown> | void)[] = [
+    () => {
+      for (const folder of [local?.dataDir, dataDir])
+        if (folder) rmSync(folder, { recursive: true, force: true })
+    },
+    () => local?.stop(),
+  ]
+  const stop = async () => {
+    for (const end of ends.splice(0).toReversed()) await end()
   }
   try {
-    const pod = await createPod({
-      steps: options.steps,
-      silent: true,
-      settings: {
-        FLEET_Q_API_PORT: '0',
-        FLEET_Q_GRACE_SECONDS: '2',
-        ...options.settings,
-        DATABASE_URL: databaseUrl,
-      },
+    const config = loadConfig({
+      FLEET_Q_API_PORT: '0',
+      FLEET_Q_GRACE_SECONDS: '2',
+      // What has ended can be looked at, however many months a test lets pass.
+      ...(local ? { FLEET_Q_RETENTION_DAYS: String(AHEAD_DAYS_MAX) } : {}),
+      ...options.settings,
+      DATABASE_URL: databaseUrl,
     })
+    const database = connect({
+      url: databaseUrl,
+      name: 'fleet-q test fleet',
+      max: 3,
+      pooler: config.databasePooler,
+      deadlineMs: 10_000,
+    })
+    ends.push(() => database.close())
+    const crashes = createCrashes(database)
+    const pod = await startPod({
+      config,
+      databaseUrl,
+      steps: await gatherSteps(config, options.steps, false),
+      log: silentLog(),
+      onFenced: () => process.exit(1),
+      standBetween: crashes.standBetween,
+    })
+    ends.push(() => pod.stop())
+    const clock = await startClock(database, local !== undefined)
     const url = `http://${pod.address.host}:${pod.address.port}`
+    const client = createClient({ baseUrl: url })
     return {
-      client: createClient({ baseUrl: url }),
+      client,
       url,
       databaseUrl,
-      async stop() {
-        await pod.stop()
-        await cleanUp()
+      async start(step, args = {}, { id, ...rest } = {}) {
+        const started = await client.startExecution({
+          ...rest,
+          ...(id === undefined ? {} : { execution_id: id }),
+          task_name: typeof step === 'string' ? step : step.type,
+          payload: args,
+        })
+        return testExecution({ client, database, clock, crashes }, started)
       },
+      advance: clock.advance,
+      now: clock.now,
+      stop,
     }
   } catch (error) {
-    await cleanUp()
+    await stop()
     throw error
   }
 }

@@ -14,6 +14,7 @@ const FLOORS: Record<string, number> = {
   pod: 2,
   step: 3,
   recovery: 4,
+  execution: 4,
   worker: 6,
   leader: 6,
   http: 6,
@@ -35,9 +36,10 @@ const LINES_MAX = 250
 const LONG: Record<string, string> = {
   'recovery/recovery.sql.ts': 'every statement of recovery on one page',
   'config.ts': 'the table of all settings, and what contradicts what',
-  'http/specs.ts': 'the table of all endpoints',
+  'http/specs/fleet.ts': 'the table of all endpoints of the door',
   'step/step.schema.ts': 'every shape of a step, once',
   'worker/work.ts': 'the claim loop is one story',
+  'execution/memory.ts': 'what one attempt remembers is one story',
   'worker/run-attempt.ts': 'one attempt, and what its handler gets of it',
   'fleet/start-pod.ts': 'the one place where all parts meet',
 }

@@ -1,7 +1,7 @@
 import { execFileSync } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
-import type { Adapter, Job, Profile } from './adapter.ts'
+import type { Adapter, Job, Profile, Remember } from './adapter.ts'
 import { fillByBatches } from './adapter.ts'
 import { inspectSql, withSql } from './ask.ts'
 import { loadPeer, peersFolder } from './peers.ts'
@@ -10,7 +10,7 @@ import { loadPeer, peersFolder } from './peers.ts'
 
 interface Client {
   createQueue(name: string): Promise<void>
-  registerTask(options: object, work: (job: Job) => Promise<unknown>): void
+  registerTask(options: object, work: (job: Job, ctx: { step: Remember }) => Promise<unknown>): void
   startWorker(options: object): Promise<{ close(): Promise<void> }>
   spawn(name: string, job: Job, options: object): Promise<unknown>
   close(): Promise<void>
@@ -25,11 +25,22 @@ const load = () => loadPeer<Library>('absurd-sdk')
 const OF_WORK: Partial<Record<Profile, object>> = {
   throughput: { concurrency: 100, batchSize: 100, pollInterval: 0.005 },
   eight: { concurrency: 8, batchSize: 8, pollInterval: 0.005 },
+  hundred: { concurrency: 100, batchSize: 100, pollInterval: 0.005 },
   latency: { concurrency: 10, pollInterval: 0.005 },
   default: {},
 }
 
-const open = async (url: string) => new (await load()).Absurd({ db: url, queueName: 'job' })
+interface Pools {
+  default: { Pool: new (options: object) => object }
+}
+
+/** A pool of its own has 10 connections; one of ours is documented with its options, and as big as that of DBOS. */
+async function open(url: string, profile?: Profile): Promise<Client> {
+  const { Absurd } = await load()
+  if (profile !== 'hundred') return new Absurd({ db: url, queueName: 'job' })
+  const { Pool } = (await loadPeer<Pools>('pg')).default
+  return new Absurd({ db: new Pool({ connectionString: url, max: 20 }), queueName: 'job' })
+}
 
 /** Its tables are not in the npm package: they come with its command line tool, a package of PyPI. */
 const TOOL = 'absurdctl==0.5.0'
@@ -54,6 +65,7 @@ export const absurd: Adapter = {
   profiles: {
     throughput: 'concurrency 100, batchSize 100, pollInterval 5 ms',
     eight: 'concurrency 8, batchSize 8, pollInterval 5 ms',
+    hundred: 'concurrency 100, batchSize 100, pollInterval 5 ms, pool 20',
     latency: 'concurrency 10, pollInterval 5 ms',
     default: 'nothing set: one task at a time, polls every 250 ms',
   },
@@ -77,9 +89,9 @@ export const absurd: Adapter = {
     await fillByBatches(await absurd.produce(url, 'throughput'), jobs, pad)
   },
   async work({ url, profile, onJob }) {
-    const client = await open(url)
-    client.registerTask({ name: 'job' }, async ({ n }) => {
-      await onJob(n)
+    const client = await open(url, profile)
+    client.registerTask({ name: 'job' }, async ({ n }, ctx) => {
+      await onJob(n, (name, body) => ctx.step(name, body))
       return { n }
     })
     const worker = await client.startWorker({ ...OF_WORK[profile], onError: () => {} })
@@ -106,5 +118,9 @@ export const absurd: Adapter = {
           count(*) filter (where state in ('failed', 'cancelled')
             or (state = 'completed' and completed_payload -> 'n' is distinct from params -> 'n'))::int as wrong
         from absurd.t_job`,
+      kept: `
+        select task_id as execution, checkpoint_name as name,
+          case when status = 'committed' then state end as result
+        from absurd.c_job`,
     }),
 }

@@ -3,10 +3,11 @@
 /**
  * throughput: its best documented settings for many small jobs. eight: the same, but at most 8 jobs held at a time.
  * ahead: at most 8 run at a time, and as many more as it likes are held ahead.
+ * hundred: at most 100 held at a time, for executions, which wait for one checkpoint after the other.
  * latency: its best documented settings for a job now and then. default: nothing set. results: throughput, but with
  * every result kept, where that is not the same.
  */
-export type Profile = 'throughput' | 'results' | 'ahead' | 'eight' | 'latency' | 'default'
+export type Profile = 'throughput' | 'results' | 'ahead' | 'eight' | 'hundred' | 'latency' | 'default'
 
 export interface Job {
   n: number
@@ -14,11 +15,23 @@ export interface Job {
   pad?: string
 }
 
+/** Runs the body, unless this execution remembers under that name what it returned. */
+export type Remember = (name: string, body: () => Promise<Remembered>) => Promise<Remembered>
+
+/** What the bodies of an execution return: which of which they are. */
+export interface Remembered {
+  n: number
+  i: number
+}
+
 export interface WorkOptions {
   url: string
   profile: Profile
-  /** Called by the handler of each job, with its number; the job ends when the answer has, at once without one. */
-  onJob(n: number): Promise<void> | undefined
+  /**
+   * Called by the handler of each job, with its number and, from those that have them, with its checkpoints; the job ends
+   * when the answer has, at once without one.
+   */
+  onJob(n: number, remember?: Remember): Promise<void> | undefined
   /** For rows that ask for more than a profile says: fast heartbeats, say. */
   settings?: Record<string, string>
   /** Serves and handles nothing. */
@@ -48,12 +61,21 @@ export interface Tally {
   wrong: number
 }
 
+export interface Kept {
+  /** Executions that have exactly so many, each with the result of its own body. */
+  whole: number
+  /** Executions that have more, fewer, or others'. */
+  others: number
+}
+
 /** Looks at a contender's store, over a connection that is open before the clock starts. */
 export interface Inspector {
   /** Every handler has run: has every job its final state? Cheap, for it is asked again and again. */
   settled(jobs: number): Promise<boolean>
   /** The same in full, when the clock has stopped. */
   tally(): Promise<Tally>
+  /** What lies there of executions that should have so many checkpoints each. */
+  kept?(checkpoints: number): Promise<Kept>
   close(): Promise<void>
 }
 

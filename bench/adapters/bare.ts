@@ -117,6 +117,8 @@ export const bare: Adapter = {
       metadata: null,
       retry: null,
       tags: null,
+      parentId: null,
+      detached: false,
     })
     return {
       submit: (job) => database.run((sql) => insertSteps(sql, [row(job)])),

@@ -12,6 +12,7 @@ interface Library {
     shutdown(): Promise<void>
     registerQueue(name: string, options: object): Promise<unknown>
     registerWorkflow(work: (n: number) => Promise<unknown>, options: object): unknown
+    runStep<T>(body: () => Promise<T>, options: object): Promise<T>
   }
   DBOSClient: { create(options: object): Promise<Client> }
 }
@@ -29,6 +30,7 @@ const VERSION = 'bench'
 const OF_QUEUE: Partial<Record<Profile, object>> = {
   throughput: { workerConcurrency: 500, minPollingIntervalMs: 5 },
   eight: { workerConcurrency: 8, minPollingIntervalMs: 5 },
+  hundred: { workerConcurrency: 100, minPollingIntervalMs: 5 },
   latency: { minPollingIntervalMs: 5 },
   default: {},
 }
@@ -47,7 +49,7 @@ async function launch(url: string, profile: Profile, onJob: WorkOptions['onJob']
   })
   DBOS.registerWorkflow(
     async (n) => {
-      await onJob(n)
+      await onJob(n, (name, body) => DBOS.runStep(body, { name }))
       return { n }
     },
     { name: 'job' },
@@ -67,6 +69,7 @@ export const dbos: Adapter = {
   profiles: {
     throughput: 'workerConcurrency 500, minPollingIntervalMs 5, pool 20',
     eight: 'workerConcurrency 8, minPollingIntervalMs 5, pool 20',
+    hundred: 'workerConcurrency 100, minPollingIntervalMs 5, pool 20',
     latency: 'minPollingIntervalMs 5, pool 20',
     default: 'nothing set: polls every second',
   },
@@ -108,5 +111,8 @@ export const dbos: Adapter = {
           count(*) filter (where status in ('ENQUEUED', 'PENDING', 'DELAYED'))::int as left,
           count(*) filter (where status not in ('SUCCESS', 'ENQUEUED', 'PENDING', 'DELAYED'))::int as wrong
         from dbos.workflow_status`,
+      kept: `
+        select workflow_uuid as execution, function_name as name, output::jsonb -> 'json' as result
+        from dbos.operation_outputs`,
     }),
 }

@@ -2,7 +2,7 @@ import type postgres from 'postgres'
 
 /** What templates hold, and what is read back. The only place of the bench that knows our tables. */
 
-/** In their lane and waiting, in order; `after` is the number of the first. */
+/** In their lane and waiting, in order, as a submit leaves them. */
 export async function fillReady(
   sql: postgres.Sql,
   {
@@ -31,7 +31,7 @@ export async function fillReady(
         jsonb_build_object('n', n) || case when ${pad} = '' then '{}' else jsonb_build_object('pad', ${pad}::text) end
       from fresh order by id
     )
-    insert into fleet_q.ready (lane_id, step_id, attempt) select lane_id, id, 1 from fresh order by id`
+    insert into fleet_q.ready (lane_id, step_id, attempt, fresh) select lane_id, id, 1, true from fresh order by id`
 }
 
 /** Due in a year. */
@@ -120,6 +120,11 @@ export const TALLY = `
       select from fleet_q.outcomes as o where o.step_id = s.id))::int as left,
     (select count(*) from fleet_q.outcomes as o left join fleet_q.steps as s on s.id = o.step_id
       where o.status <> 'completed' or o.result -> 'n' is distinct from s.args -> 'n')::int as wrong`
+
+/** What executions remember, all of it: an open one has no result. */
+export const KEPT = `
+  select step_id as execution, name, case when turn is not null and error is null then result end as result
+  from fleet_q.checkpoints`
 
 /** Cheap where there are few. */
 export async function countOutcomes(sql: postgres.Sql): Promise<number> {

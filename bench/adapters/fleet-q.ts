@@ -2,7 +2,7 @@ import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import type { Adapter, Job, Profile, WorkOptions } from './adapter.ts'
 import { inspectSql, withSql } from './ask.ts'
-import { CLAIMS_LEFT, fillReady, TALLY } from './fleet-q.sql.ts'
+import { CLAIMS_LEFT, fillReady, KEPT, TALLY } from './fleet-q.sql.ts'
 
 /** Fleet-Q as users run it: the built package, pods by its public API, real handlers, statuses and results kept. */
 
@@ -18,6 +18,7 @@ const load = () => loadBuilt<Library>('index.js')
 /** docs/reference/settings.md. A capacity of 500 is what the peers hold at a time in their best profiles. */
 const SETTINGS: Partial<Record<Profile, Record<string, string>>> = {
   throughput: { FLEET_Q_MAX_PARALLELISM: '500', FLEET_Q_CAPACITY_PERCENT: '100' },
+  hundred: { FLEET_Q_MAX_PARALLELISM: '100', FLEET_Q_CAPACITY_PERCENT: '100' },
 }
 
 /** A pod with one type of step, or with none. */
@@ -27,9 +28,9 @@ export async function startPod(
   onJob?: WorkOptions['onJob'],
 ) {
   const { createPod, defineStep } = await load()
-  const job = defineStep('job', {}, (args) => {
+  const job = defineStep('job', {}, (args, ctx) => {
     const { n } = args as Job
-    const held = onJob?.(n)
+    const held = onJob?.(n, (name, body) => ctx.run(name, body))
     return held ? held.then(() => ({ n })) : { n }
   })
   return createPod({
@@ -46,6 +47,7 @@ export const fleetQ: Adapter = {
   profiles: {
     throughput: 'capacity 500',
     eight: 'nothing set: capacity 8',
+    hundred: 'capacity 100',
     latency: 'nothing set: capacity 8',
     default: 'nothing set: capacity 8',
   },
@@ -61,5 +63,5 @@ export const fleetQ: Adapter = {
     return { address: `http://${pod.address.host}:${pod.address.port}`, stop: () => pod.stop() }
   },
   produce: async (url) => (await import('./fleet-q-submit.ts')).createProducer(url),
-  inspect: (url) => inspectSql(url, { settled: CLAIMS_LEFT, tally: TALLY }),
+  inspect: (url) => inspectSql(url, { settled: CLAIMS_LEFT, tally: TALLY, kept: KEPT }),
 }

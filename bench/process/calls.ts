@@ -12,6 +12,8 @@ export interface WorkCall {
   handlesNothing?: boolean
   /** How long each handler runs; not at all without it. */
   holdMs?: number
+  /** Each job is an execution of so many checkpoints; of none without it. */
+  checkpoints?: number
   /** So many workers in this process, where the row wants more of them than the machine could bear processes. */
   times?: number
 }
@@ -22,6 +24,17 @@ export interface Seen {
   startedAt: Float64Array
   /** How often each job ran. */
   runs: Uint8Array
+  executions: SeenExecutions
+}
+
+/** Empty where the jobs are no executions. */
+export interface SeenExecutions {
+  /** When each had its last checkpoint, on the clock of the machine. */
+  endedAt: Float64Array
+  /** How often each body ran: those of the first execution, then those of the second. */
+  bodies: Uint8Array
+  /** How long each checkpoint took, from its call to its answer, in the same order. */
+  tookMs: Float64Array
 }
 
 export interface SubmitCall {

@@ -26,8 +26,8 @@ const handlers: Handlers = {
     await prepare(url, profile)
     if (jobs > 0) await fill(url, jobs, pad)
   },
-  async work({ adapter, jobs, holdMs = 0, times = 1, ...options }) {
-    const mine = createRecorder(jobs, holdMs)
+  async work({ adapter, jobs, holdMs = 0, checkpoints = 0, times = 1, ...options }) {
+    const mine = createRecorder(jobs, { holdMs, checkpoints })
     recorder = mine
     const { work } = await findAdapter(adapter)
     for (let time = 0; time < times; time++) workers.push(await work({ ...options, onJob: mine.onJob }))

@@ -17,6 +17,7 @@ export function drawTable(measured: Measured[]): string {
         '| | | median | min | max | fleet-q is | |',
         '|---|---|--:|--:|--:|--:|---|',
         ...metrics.flatMap((metric, i) => group.flatMap((one) => drawLine(one, group, metric, i === 0))),
+        ...metrics.flatMap((metric) => drawTarget(group, metric)),
         '',
       ].join('\n')
     })
@@ -34,6 +35,23 @@ function drawLine(one: Measured, group: Measured[], metric: Metric, isFirst: boo
   const ratio = mine === undefined ? '' : `${ratioOf(mine, summary.median, metric.better).toFixed(2)} x`
   const figures = [summary.median, summary.min, summary.max].map(number).join(' | ')
   return [`${name} ${figures} | ${ratio} | ${notes} |`]
+}
+
+/** Below the lines: how far Fleet-Q is from what it means to be, beside whoever is best. */
+function drawTarget(group: Measured[], metric: Metric): string[] {
+  const ours = group.find(({ name }) => name === OURS)
+  const mine = ours && summarise(ours, metric.key)?.median
+  if (metric.target === undefined || mine === undefined) return []
+  const nearest = group
+    .flatMap((one) => {
+      const theirs = one.name === OURS ? undefined : summarise(one, metric.key)?.median
+      return theirs === undefined
+        ? []
+        : { label: labelOf(one, group), ratio: ratioOf(mine, theirs, metric.better) }
+    })
+    .toSorted((a, b) => a.ratio - b.ratio)[0]
+  const said = nearest ? `${nearest.ratio.toFixed(2)} x ${nearest.label}` : 'beside nobody'
+  return ['', `Target: ${metric.target} x the best of the others in ${metric.unit}. It is ${said}.`]
 }
 
 function notesOf({ settings, less, failures, unavailable, runs }: Measured): string[] {

@@ -1,6 +1,7 @@
 import { backlog, kept, pending } from './backlog.ts'
 import { cost } from './cost.ts'
 import { defaults, drain, drain8 } from './drain.ts'
+import { checkpoint, executions } from './executions.ts'
 import { fleet, idle } from './idle.ts'
 import { kill, kills } from './kill.ts'
 import { pickup } from './pickup.ts'
@@ -25,6 +26,8 @@ export const rows: Row[] = [
   kept,
   pinned,
   cost,
+  executions,
+  checkpoint,
   rates,
   idle,
   fleet,

@@ -6,6 +6,7 @@ import type { Offered, Seen } from '../process/calls.ts'
 import { WARM_UP_JOBS } from '../process/offer.ts'
 import { withChildren, type Spawned } from '../process/spawn.ts'
 import { fillFresh, withFilled } from '../server/copy.ts'
+import { quantile } from './quantile.ts'
 import { expectSettled } from './settled.ts'
 import {
   entries,
@@ -133,13 +134,11 @@ function figuresOf({ calledAt, ackedAt }: Offered, { startedAt, runs }: Seen, jo
     throw new NoFigure(`${never} of ${jobs} jobs had not started ${PATIENCE_MS / 1000} s after the last`)
   const waits = ackedAt.map((at, n) => Math.max(0, (startedAt[n] ?? 0) - at)).toSorted()
   const fromCall = calledAt.map((at, n) => (startedAt[n] ?? 0) - at).toSorted()
-  const share = (values: Float64Array, part: number) =>
-    values[Math.min(jobs - 1, Math.floor(jobs * part))] ?? 0
   return {
-    p50: share(waits, 0.5),
-    p95: share(waits, 0.95),
-    p99: share(waits, 0.99),
-    max: share(waits, 1),
-    call: share(fromCall, 0.5),
+    p50: quantile(waits, 0.5),
+    p95: quantile(waits, 0.95),
+    p99: quantile(waits, 0.99),
+    max: quantile(waits, 1),
+    call: quantile(fromCall, 0.5),
   }
 }

@@ -14,6 +14,8 @@ export interface Metric {
   /** As it stands in the table: "steps a second". */
   unit: string
   better: 'more' | 'less'
+  /** How many times as good as the best of the others Fleet-Q means to be; said below the table. */
+  target?: number
 }
 
 /** One run: a figure for each metric, and what else was seen. */

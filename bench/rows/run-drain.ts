@@ -85,7 +85,7 @@ export function drainDatabase(
 const cpuOf = (children: Spawned[]) => children.reduce((sum, { pid }) => sum + processCpu(pid), 0)
 
 /** True when all were handled, false when time was up. */
-async function untilHandled(children: Spawned[], jobs: number, until: number): Promise<boolean> {
+export async function untilHandled(children: Spawned[], jobs: number, until: number): Promise<boolean> {
   while (machineNow() < until) {
     if (children.reduce((sum, child) => sum + child.handled, 0) >= jobs) return true
     await sleep(2)
@@ -120,8 +120,9 @@ function check({ runs }: Merged, tally: Tally | undefined, forgets: boolean) {
   checkTally(tally, runs.length, forgets)
 }
 
-function steadyRate(startedAt: Float64Array): number {
-  const times = startedAt.filter((at) => at > 0).toSorted()
+/** Of moments, between the first and the last tenth of them. */
+export function steadyRate(moments: Float64Array): number {
+  const times = moments.filter((at) => at > 0).toSorted()
   const from = Math.floor(times.length * 0.1)
   const to = Math.floor(times.length * 0.9)
   const spanMs = (times[to] ?? 0) - (times[from] ?? 0)

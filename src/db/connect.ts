@@ -27,6 +27,12 @@ export interface DatabaseOptions {
   onDiscard?(reason: string): void
 }
 
+/** What connect gives. */
+export interface Pool extends Database {
+  /** Calls that are under way, or wait for a connection. */
+  readonly underWay: number
+}
+
 export interface Database {
   /** One statement, or several that need no transaction. */
   run<T>(work: (sql: Sql) => Promise<T>, deadlineMs?: number): Promise<T>
@@ -61,7 +67,7 @@ const WAITING_PER_CONNECTION_MAX = 200
  * query that overstays takes its whole pool with it, and the next one opens a new pool. `sql.reserve()` is
  * not used anywhere: when its backend dies, the driver throws where nobody can catch it.
  */
-export function connect(options: DatabaseOptions): Database {
+export function connect(options: DatabaseOptions): Pool {
   const { max, deadlineMs } = options
   let closes = 0
   const openPool = () => open(options, () => closes++)
@@ -115,6 +121,9 @@ export function connect(options: DatabaseOptions): Database {
   }
 
   return {
+    get underWay() {
+      return waiting
+    },
     run: (work, limitMs = deadlineMs) => within(limitMs, work),
     async begin(work, limitMs = deadlineMs) {
       const watch = options.isAtWork && watchAnswers(options.isAtWork)

@@ -4,7 +4,8 @@ import { isLoopback, type Config } from '../config.ts'
 import { FleetError } from '../errors.ts'
 import { serveHttp } from '../http/listen.ts'
 import type { Door } from '../http/routes/door.ts'
-import { fleetDoor } from '../http/routes/fleet-door.ts'
+import { openDoors } from '../http/routes/doors.ts'
+import { alivePage } from '../http/routes/health.ts'
 import { metricsPage } from '../http/routes/metrics.ts'
 import { createApp } from '../http/server.ts'
 import type { Log } from '../kernel/log.ts'
@@ -52,8 +53,11 @@ export function servePod({ config, door, keyring, log, checkAnswers }: ServeOpti
     proxyHops: config.proxyHops,
     log,
     version: door.version,
-    handlers: fleetDoor(door),
-    pages: [metricsPage(door)],
+    handlers: openDoors(door),
+    apiPrefix: config.apiPrefix,
+    pages: [metricsPage(door), alivePage],
+    observe: ({ operation, durationMs }) =>
+      door.meters.httpSeconds.observe(operation ?? 'none', durationMs / 1000),
     checkAnswers,
   })
   return serveHttp(app, {

@@ -1,26 +1,24 @@
-import { forgetOldAudit } from '../access/forget-audit.ts'
 import { createKeyring } from '../access/keyring.ts'
 import { podName, type Config } from '../config.ts'
 import { noContact } from '../db/address.ts'
-import { connectApart } from '../db/apart.ts'
-import { awaitDatabase, connect } from '../db/connect.ts'
-import { inWords } from '../db/words.ts'
+import { awaitDatabase } from '../db/connect.ts'
 import { listen } from '../db/listen.ts'
 import { migrate } from '../db/migrate.ts'
 import { isUnverified } from '../db/tls.ts'
 import type { Door } from '../http/routes/door.ts'
+import { createCheckpoints } from '../execution/checkpoints.ts'
+import type { ExecutionParts } from '../execution/open-execution.ts'
+import { createSubmitChildren } from '../execution/submit-children.ts'
 import { pass } from '../kernel/failpoint.ts'
+import { createMeters } from '../kernel/meters.ts'
 import { newPodId } from '../kernel/ids.ts'
 import type { Log } from '../kernel/log.ts'
-import { createLeadership, type Chore } from '../leader/lead.ts'
+import { createLeadership } from '../leader/lead.ts'
 import { createHeartbeat, type Listener } from '../pod/heartbeat.ts'
 import { CHANNEL, createHints, parseHint } from '../pod/hints.ts'
 import { createLookout } from '../pod/lookout.ts'
 import { endPod, registerPod } from '../pod/pod.sql.ts'
-import { recover } from '../recovery/recover.ts'
 import type { CycleSummary } from '../recovery/run-cycle.ts'
-import { createForgetter } from '../step/forget.ts'
-import { createFloorRaiser } from '../step/raise-floors.ts'
 import { createSubmitter } from '../step/submit.ts'
 import { createWaitingRoom } from '../step/waiting-room.ts'
 import { capacityOf } from '../worker/capacity.ts'
@@ -28,7 +26,10 @@ import { createNotes } from '../worker/notes.ts'
 import { createRegistry, type Handled } from '../worker/registry.ts'
 import { createWorker, STUCK_SHARE } from '../worker/work.ts'
 import { createLife } from './end-pod.ts'
+import { choresOf } from './list-chores.ts'
 import { createDueMover } from './move-due.ts'
+import { noteCycle } from './note-cycle.ts'
+import { openPools } from './open-pools.ts'
 import { configuredTokens, refuseOpenDoor, servePod } from './serve-pod.ts'
 import { VERSION } from './version.ts'
 
@@ -43,6 +44,8 @@ export interface PodOptions {
   onCycle?(summary: CycleSummary): void
   /** For tests: an answer that does not fit its schema is an error. */
   checkAnswers?: boolean
+  /** For tests: stands between executions and what they remember. */
+  standBetween?(parts: ExecutionParts): ExecutionParts
 }
 
 export interface Pod {
@@ -61,8 +64,6 @@ export interface Pod {
 
 /** Beats tell whether there may be work; so many polls apart a pod looks all the same. */
 const POLLS_ALL_THE_SAME = 6
-const FORGET_EVERY_MS = 60_000
-const MORE_MS = 1000
 const DATABASE_WAIT_MS = 10_000
 
 /** Builds every part once, starts them in order, stops them in reverse: the one place where they meet. */
@@ -85,28 +86,20 @@ export async function startPod(options: PodOptions): Promise<Pod> {
     stallMs: config.stallSeconds * 1000,
     log,
   })
-  const way = (name: string, deadlineMs: number) => ({
+  const {
+    work,
+    asked,
+    door,
+    shared,
+    transactions,
+    connectionName,
+    all: pools,
+  } = openPools({
     url: databaseUrl,
-    name: connectionName(name),
-    pooler: config.databasePooler,
-    deadlineMs,
-    onDiscard: (reason: string) => log.warn({ pool: name, reason }, 'connections were given up'),
+    config,
+    publicId,
+    log,
   })
-  const pool = (name: string, max: number, deadlineMs: number) => connect({ ...way(name, deadlineMs), max })
-  const connectionName = (part: string) => `fleet-q ${part} ${publicId}`.slice(0, 63)
-  // Apart, so that slow questions of people cannot starve the work. A handler's transaction has a connection to itself.
-  const work = pool('work', Math.max(2, Math.ceil(config.databasePoolMax / 2)), 10_000)
-  const door = inWords(pool('door', Math.max(1, Math.floor(config.databasePoolMax / 2)), 5000))
-  // One connection, because what is sent on it keeps its order.
-  const shared = pool('submits', 1, 5000)
-  const transactions = connectApart({
-    ...way('transactions', 10_000),
-    // The number stands in front: a long name of a pod is cut off at its end.
-    nameOf: (n) => connectionName(`transactions ${n}`),
-    asked: work,
-    askedName: connectionName('work'),
-  })
-  const pools = [work, door, shared, transactions]
   const keyring = createKeyring(configuredTokens(config), door)
 
   try {
@@ -143,7 +136,14 @@ export async function startPod(options: PodOptions): Promise<Pod> {
     let lastCycle: string | null = null
     const { say, sayBehind } = createHints(work, podId)
     const notes = createNotes(work, log)
+    const meters = createMeters()
 
+    const parts: ExecutionParts = {
+      transactions,
+      checkpoints: createCheckpoints(work, podId),
+      submitChildren: createSubmitChildren((wishes, key, as) => submitter.submit(wishes, key, as)),
+    }
+    const executions = options.standBetween?.(parts) ?? parts
     const worker = createWorker({
       database: work,
       transactions,
@@ -155,26 +155,22 @@ export async function startPod(options: PodOptions): Promise<Pod> {
         (config.pollSeconds < config.heartbeatSeconds ? 1000 : 1000 * POLLS_ALL_THE_SAME),
       stepTimeoutMs: config.stepTimeoutSeconds * 1000,
       notes,
+      executions,
+      meters,
       log,
       mayClaim: () => heartbeat.mayClaim(),
       onPutBack: () => say('forget'),
-      onLimitFreed: () => say('ready'),
+      onReady: () => say('ready'),
       onDueIn: (ms) => due.dueIn(ms),
       onRunning: (running, stuck) => heartbeat.show(running, stuck),
     })
 
-    const forgetter = createForgetter(work, config.retentionDays * 86_400)
     const leadership = createLeadership({
       database: work,
       podId,
       eligible: config.leaderEligible,
       roundMs: config.recoverySeconds * 1000,
-      chores: [
-        { name: 'recovery', run: (term) => recover({ database: work, podId, onCycle: tellCycle }, term) },
-        { name: 'floors', run: createFloorRaiser(work) },
-        { name: 'retention', run: atMostEvery(FORGET_EVERY_MS, async () => (await forgetter.round()).more) },
-        { name: 'audit', run: atMostEvery(FORGET_EVERY_MS, () => forgetOldAudit(work, config.auditDays)) },
-      ],
+      chores: choresOf({ config, database: work, podId, onCycle: tellCycle, onReady: tellReady }),
       log,
       lookAgainIn: (ms) => void setTimeout(() => heartbeat.beatNow(), ms).unref(),
       onChange: () => due.loop.ring(),
@@ -183,10 +179,7 @@ export async function startPod(options: PodOptions): Promise<Pod> {
     const due = createDueMover({
       database: work,
       isLeading: () => leadership.term !== undefined,
-      onMoved() {
-        worker.ring()
-        say('ready')
-      },
+      onMoved: tellReady,
       log,
     })
 
@@ -205,7 +198,7 @@ export async function startPod(options: PodOptions): Promise<Pod> {
           lastCycle = beat.last_cycle
           worker.lookAtFronts()
         }
-        lookForCancelled()
+        void lookForCancelled()
         worker.heardLimits(beat.limited_types)
         // A pause may end by the clock, and nobody calls it out.
         if (mayHaveWork(beat.last_position, beat) || beat.paused) worker.ring()
@@ -229,7 +222,7 @@ export async function startPod(options: PodOptions): Promise<Pod> {
         const hint = parseHint(payload)
         if (hint?.kind === 'ready') worker.ring()
         else if (hint?.kind === 'forget') worker.lookAtFronts()
-        else if (hint?.kind === 'cancel') lookForCancelled()
+        else if (hint?.kind === 'cancel') void lookForCancelled()
         else if (hint?.kind === 'limit') {
           refreshLimits()
           worker.ring()
@@ -255,7 +248,7 @@ export async function startPod(options: PodOptions): Promise<Pod> {
         if (isOurs || !called) say('ready')
       },
       onReplaced() {
-        lookForCancelled()
+        void lookForCancelled()
         say('cancel')
       },
     })
@@ -277,12 +270,14 @@ export async function startPod(options: PodOptions): Promise<Pod> {
       onLimit: refreshLimits,
       onCycle: tellCycle,
       term: () => leadership.term,
+      meters,
       vitals: () => ({
         phase: drainWanted && life.phase === 'ready' ? 'draining' : life.phase,
         uptimeSeconds: (performance.now() - bornAt) / 1000,
         running: worker.running,
         stuck: worker.stuck,
         healthy: worker.stuck <= capacity * STUCK_SHARE,
+        databaseCalls: { work: work.underWay, door: asked.underWay, submits: shared.underWay },
         beatAgeMs: heartbeat.lastBeatAgeMs(),
         heartbeatMs,
         loopAgesMs: Object.fromEntries(loops.map((each) => [each.name, each.lastSuccessAgeMs()])),
@@ -333,9 +328,14 @@ export async function startPod(options: PodOptions): Promise<Pod> {
       crash: life.crash,
     }
 
+    function tellReady() {
+      worker.ring()
+      say('ready')
+    }
+
     /** Cancelled elsewhere: a hint says so at once, the heartbeat makes sure. */
-    function lookForCancelled() {
-      worker.lookForCancelled().catch(() => {})
+    function lookForCancelled(): Promise<void> {
+      return worker.lookForCancelled().catch(() => {})
     }
 
     function refreshLimits() {
@@ -343,6 +343,7 @@ export async function startPod(options: PodOptions): Promise<Pod> {
     }
 
     function tellCycle(summary: CycleSummary) {
+      noteCycle(summary, meters, log)
       if (summary.requeued + summary.terminal > 0) {
         // Put to the front of their lanes: before the marks, here and elsewhere.
         worker.lookAtFronts()
@@ -350,17 +351,6 @@ export async function startPod(options: PodOptions): Promise<Pod> {
       }
       // Some were spread over the next seconds; and the dead knew of steps that are due soon.
       if (summary.deadPods.length > 0) due.loop.ring()
-      if (summary.deadPods.length > 0 || summary.orphaned > 0)
-        log.warn(
-          {
-            cycle: summary.cycleId,
-            dead: summary.dead.map((pod) => `${pod.public_id} (silent ${pod.silent_seconds.toFixed(1)} s)`),
-            requeued: summary.requeued,
-            terminal: summary.terminal,
-            durationMs: summary.durationMs,
-          },
-          'recovered what dead pods held',
-        )
       options.onCycle?.(summary)
     }
   }
@@ -379,16 +369,5 @@ export async function startPod(options: PodOptions): Promise<Pod> {
     )
     if (!row) throw new Error('the pod was not registered')
     return row.id
-  }
-}
-
-/** A chore of its own, slower rhythm; while there is more to do, every second: 20,000 steps forgotten in each. */
-function atMostEvery(ms: number, work: () => Promise<boolean>): Chore['run'] {
-  let doneAt = Number.NEGATIVE_INFINITY
-  return async () => {
-    if (performance.now() - doneAt < ms) return undefined
-    if (await work()) return MORE_MS
-    doneAt = performance.now()
-    return undefined
   }
 }

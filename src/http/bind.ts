@@ -79,17 +79,26 @@ export const bind =
     const reply = jsonReply(requestId, status, answer.body, answer.headers)
     if (answer.replayed) reply.headers['idempotency-replayed'] = 'true'
     if (status === 503) reply.headers['retry-after'] ??= '5'
-    const next = nextPage(spec, answer.body, arrival)
+    // No content means no content, whatever the handler had to tell.
+    if (status === 204) reply.body = ''
+    const next = nextPage(spec, answer, arrival)
     if (next !== undefined) reply.headers['link'] = `<${next}>; rel="next"`
     return reply
   }
 
 /** Lists carry next_cursor; for whoever follows Link instead, the same request with that cursor. */
-function nextPage(spec: Spec, body: unknown, { path, query }: Arrival): string | undefined {
-  if (!spec.query || typeof body !== 'object' || body === null || !('next_cursor' in body)) return undefined
-  if (typeof body.next_cursor !== 'string') return undefined
+function nextPage(
+  spec: Spec,
+  { body, nextCursor }: Answer<Spec>,
+  { path, query }: Arrival,
+): string | undefined {
+  if (!spec.query) return undefined
+  const told =
+    typeof body === 'object' && body !== null && 'next_cursor' in body ? body.next_cursor : nextCursor
+  if (typeof told !== 'string') return undefined
   const searchParams = new URLSearchParams(query)
-  searchParams.set('cursor', body.next_cursor)
+  searchParams.set('cursor', told)
+  searchParams.delete('offset')
   return `${path}?${searchParams.toString()}`
 }
 

@@ -18,6 +18,8 @@ export interface Spec {
   body?: z.ZodType
   /** The body may be left out; the schema then sees {}. */
   bodyOptional?: true
+  /** The body is any JSON, which the client takes under this name. */
+  wholeBody?: 'payload'
   /** Creates something: takes the header Idempotency-Key as the body's idempotency_key. */
   idempotent?: true
   ok: z.ZodType
@@ -31,7 +33,7 @@ export interface Spec {
 export type Door = 'fleet' | 'executions' | 'tasks' | 'jobs' | 'scheduler'
 
 /** 503 is among them for /health and /readyz alone: they answer in their own shape, well or not. */
-export type OkStatus = 200 | 201 | 202 | 503
+export type OkStatus = 200 | 201 | 202 | 204 | 503
 
 /** Part by part what a handler gets: `{ params, query, body }`, each only where the spec has it. */
 export type Input<S extends Spec> = { [P in Part<S>]: S[P] extends z.ZodType ? z.output<S[P]> : never }
@@ -55,6 +57,8 @@ export interface Answer<S extends Spec> {
   /** The first answer to this idempotency key, given again. */
   replayed?: boolean
   headers?: Record<string, string>
+  /** Of a list whose body is the list alone: told in Link. */
+  nextCursor?: string
 }
 
 export type Handler<S extends Spec> = (input: Input<S>, caller: Caller) => Promise<Answer<S>>

@@ -4,7 +4,7 @@ import type { ErrorCode } from '../errors.ts'
 import { Problem } from '../kernel/contract.ts'
 import type { Spec } from './endpoint.ts'
 import { STATUS } from './problem.ts'
-import { specs as fleetSpecs } from './specs.ts'
+import { specs as allSpecs } from './specs.ts'
 
 type Schema = Record<string, unknown>
 
@@ -21,7 +21,7 @@ const DOORS: Record<Spec['door'], string> = {
 }
 
 /** OpenAPI 3.1 from the specs, by zod alone: schemas with an id become components. */
-export function openApiDocument(version: string, specs: readonly Spec[] = Object.values(fleetSpecs)) {
+export function openApiDocument(version: string, specs: readonly Spec[] = Object.values(allSpecs)) {
   const components: Record<string, unknown> = {}
   const schema = (type: z.ZodType, io: 'input' | 'output') => schemaOf(type, io, components)
   const problem = { 'application/json': { schema: schema(Problem, 'output') } }
@@ -75,7 +75,10 @@ function operation(
     }),
     responses: {
       ...Object.fromEntries(
-        statuses.map((status) => [status, { description: DESCRIPTIONS[status], content: ok }]),
+        statuses.map((status) => [
+          status,
+          { description: DESCRIPTIONS[status], ...(status !== 204 && { content: ok }) },
+        ]),
       ),
       ...failuresOf(spec, problem),
     },
@@ -86,6 +89,7 @@ const DESCRIPTIONS = {
   200: 'Done',
   201: 'Created',
   202: 'Accepted',
+  204: 'Done, and nothing to tell',
   503: 'Not now',
 } satisfies Record<Spec['status'], string>
 

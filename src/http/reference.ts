@@ -10,7 +10,7 @@ interface Operation {
   'x-role': string
   parameters?: { name: string; in: string; required?: boolean; description?: string; schema: Schema }[]
   requestBody?: { required: boolean; content: { 'application/json': { schema: Schema } } }
-  responses: Record<string, { description: string; content: { 'application/json': { schema: Schema } } }>
+  responses: Record<string, { description: string; content?: { 'application/json': { schema: Schema } } }>
 }
 
 interface Document {
@@ -144,7 +144,7 @@ function operationOf({ path, method, operation }: Located, schemas: Record<strin
         ([status, { description, content }]) =>
           html`<tr>
             <td>${status}</td>
-            <td>${typeOf(content['application/json'].schema)}</td>
+            <td>${content ? typeOf(content['application/json'].schema) : 'nothing'}</td>
             <td>${description}</td>
           </tr>`,
       )}

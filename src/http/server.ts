@@ -13,6 +13,7 @@ import { createRate } from './rate.ts'
 import { referencePages } from './reference.ts'
 import { jsonReply, pageReply } from './respond.ts'
 import { specs, type Specs } from './specs.ts'
+import { API_PREFIX } from './specs/executions.ts'
 
 export type Handlers = HandlersOf<Specs>
 
@@ -20,6 +21,8 @@ export interface AppOptions extends Omit<GuardOptions, 'publicPaths'> {
   handlers: Handlers
   log: Log
   version: string
+  /** Where the executions door stands. */
+  apiPrefix?: string
   /** Routes of further doors. */
   routes?: readonly Route[]
   pages?: readonly Page[]
@@ -48,7 +51,9 @@ interface Place {
 
 export function createApp(options: AppOptions): App {
   const { log, observe, checkAnswers = false } = options
-  const routes = [...routesOf(specs, options.handlers), ...(options.routes ?? [])]
+  const routes = [...routesOf(specs, options.handlers), ...(options.routes ?? [])].map(
+    placedAt(options.apiPrefix ?? API_PREFIX),
+  )
   const pages = [
     ...referencePages(
       routes.map(({ spec }) => spec),
@@ -150,6 +155,19 @@ export function createApp(options: AppOptions): App {
     request: async (url, init) => responseOf(await answer(arrivalOf(new Request(url, init)))),
   }
 }
+
+const placedAt =
+  (prefix: string) =>
+  (route: Route): Route =>
+    route.spec.path.startsWith(`${API_PREFIX}/`)
+      ? {
+          ...route,
+          spec: {
+            ...route.spec,
+            path: `${prefix}${route.spec.path.slice(API_PREFIX.length)}` as `/${string}`,
+          },
+        }
+      : route
 
 /** Types say so already; this is for tables that were made in another way. */
 function refuseWithoutRole(places: readonly { path: string; role: string }[]) {

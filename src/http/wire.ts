@@ -103,7 +103,7 @@ function originForm(target: string): string {
 
 export function send(outgoing: ServerResponse, { status, headers, body }: Reply): void {
   const bytes = Buffer.byteLength(body)
-  headers['content-length'] = String(bytes)
+  if (status !== 204) headers['content-length'] = String(bytes)
   outgoing.writeHead(status, headers)
   // Most answers are ASCII, and go to the socket faster where Node is told so.
   outgoing.end(body, typeof body === 'string' && bytes === body.length ? 'latin1' : 'utf8')

@@ -9,15 +9,23 @@ export function durationText(ms: number): string {
   return `${(ms / 3_600_000).toFixed(1)} h`
 }
 
-const UNIT_MS: Record<string, number> = { s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000, w: 604_800_000 }
+const UNITS: [ms: number, names: RegExp][] = [
+  [1, /^(ms|milliseconds?)$/],
+  [1000, /^(s|seconds?)$/],
+  [60_000, /^(m|min|minutes?)$/],
+  [3_600_000, /^(h|hours?)$/],
+  [86_400_000, /^(d|days?)$/],
+  [604_800_000, /^(w|weeks?)$/],
+]
 
-/** '90d' -> milliseconds. */
+/** '90d', '1.5 hours', '500 ms' -> milliseconds. */
 export function parseDuration(text: string): number {
-  const [, digits = '', unit = ''] = /^(\d{1,6})([smhdw])$/.exec(text) ?? []
-  const ms = Number(digits) * (UNIT_MS[unit] ?? 0)
+  const [, digits = '', name = ''] = /^(\d{1,6}(?:\.\d{1,3})?) ?([a-z]+)$/.exec(text) ?? []
+  const [unitMs = 0] = UNITS.find(([, names]) => names.test(name)) ?? []
+  const ms = Number(digits) * unitMs
   if (ms > 0) return ms
   throw new FleetError(
     'invalid_input',
-    `"${text}" is no span of time: write a number and s, m, h, d or w, such as 90d.`,
+    `"${text}" is no span of time: write a number and ms, s, m, h, d or w, such as 90d or "90 days".`,
   )
 }

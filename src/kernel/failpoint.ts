@@ -17,6 +17,24 @@ export const PLACES = [
   'transaction.before_settle',
   'transaction.before_commit',
   'transaction.after_commit',
+  /** The body of a ctx.run with a transaction has ended; its checkpoint is written, and not committed. */
+  'run.before_write',
+  'run.before_commit',
+  /** Checkpoints of many executions are about to be sent; they are written, and nobody here knows. */
+  'checkpoint.before_write',
+  'checkpoint.after_write',
+  /**
+   * Inside the transaction in which executions go to sleep and steps end that others wait for: the letters are locked; it is
+   * settled, and whoever waits is not answered; all is done, and not committed.
+   */
+  'waits.before_settle',
+  'waits.before_answer',
+  'waits.before_commit',
+  /** That it has failed is remembered, and nothing is undone; one is undone, and that is not remembered. */
+  'undo.before',
+  'undo.after',
+  'event.before',
+  'event.after',
   'submit.before',
   /** Written; under a key or a unique key in a transaction that has not committed. */
   'submit.after',

@@ -76,7 +76,8 @@ export const foresee = (sql: Sql, leaderId: string) => sql<
     select claims.pod_id, held.step_id, held.attempt, step.max_retries,
       fleet_q.step_public_id(step.id, step.salt, step.created_at) as public_id,
       -- What a pod left behind when it said goodbye costs no attempt.
-      not doomed.went and (held.attempt > step.max_retries or ${crashes(sql, sql`held.step_id`)} >= 2) as terminal
+      not doomed.went and not ${gotFurther(sql, sql`held.step_id`, sql`claims.id`)}
+        and (held.attempt > step.max_retries or ${crashes(sql, sql`held.step_id`)} >= 2) as terminal
     from doomed
     cross join lateral (select * from fleet_q.claims where pod_id = doomed.id offset 0) as claims
     cross join unnest(claims.step_ids, claims.attempts) as held (step_id, attempt)
@@ -98,14 +99,27 @@ const unsettled = (sql: Sql, stepId: ReturnType<Sql>, claimId: ReturnType<Sql>) 
     select from fleet_q.attempts
     where attempts.step_id = ${stepId} and attempts.claim_id = ${claimId} offset 0)`
 
-/** How many pods died under a step since it was last redriven. */
+/** How many pods died under a step since it was last redriven, or came to a new checkpoint. */
 const crashes = (sql: Sql, stepId: ReturnType<Sql>) => sql`
   (
     select count(*) from fleet_q.attempts
     where attempts.step_id = ${stepId} and attempts.ended = 'pod_died'
       and attempts.ended_at > coalesce(
-        (select max(at) from fleet_q.redrives where redrives.step_id = ${stepId}), '-infinity')
+        greatest(
+          (select max(at) from fleet_q.redrives where redrives.step_id = ${stepId}),
+          (
+            select max(at) from fleet_q.checkpoints
+            where checkpoints.step_id = ${stepId} and turn is not null and error is null),
+          (select max(put_aside_at) from fleet_q.past_checkpoints where past_checkpoints.step_id = ${stepId})),
+        '-infinity')
   )`
+
+/** Retries are counted from the last checkpoint: a month of sleeps sees many deploys, and they are no fault of the step. */
+const gotFurther = (sql: Sql, stepId: ReturnType<Sql>, claimId: ReturnType<Sql>) => sql`
+  exists (
+    select from fleet_q.checkpoints
+    where checkpoints.step_id = ${stepId} and checkpoints.claim_id = ${claimId} and turn is not null
+      and error is null offset 0)`
 
 export const countCrashes = (sql: Sql, stepId: string) => sql<{ crashes: number }[]>`
   select /* recovery.crashes */ ${crashes(sql, sql`${stepId}::bigint`)}::int as crashes`
@@ -177,7 +191,8 @@ export const putBack = (sql: Sql, claims: OrphanClaim[], poisonAfter: number, sp
 >`
   with /* recovery.put_back */ orphan as materialized (
     select held.*, step.lane_id, step.max_retries, step.salt, step.created_at,
-      case when held.died then ${crashes(sql, sql`held.step_id`)} + 1 else 0 end as crashes
+      case when held.died then ${crashes(sql, sql`held.step_id`)} + 1 else 0 end as crashes,
+      ${gotFurther(sql, sql`held.step_id`, sql`held.claim_id`)} as got_further
     from (
       -- What belongs to a claim comes once for each claim, not once for each of its hundreds of steps.
       select o.step_id, o.attempt, (${claims.map((c) => c.id)}::bigint[])[o.place] as claim_id,
@@ -193,12 +208,40 @@ export const putBack = (sql: Sql, claims: OrphanClaim[], poisonAfter: number, sp
     cross join lateral (select * from fleet_q.steps where id = held.step_id offset 0) as step
     where ${unsettled(sql, sql`held.step_id`, sql`held.claim_id`)}
   ),
-  judged as materialized (
+  condemned as materialized (
     select orphan.*, case
-      when not died then null
+      when not died or got_further then null
       when crashes >= ${poisonAfter} then 'poison'
-      when attempt > max_retries then 'dead_pod' end as reason
+      -- One that undoes what it did has used up its retries, and goes on undoing until it kills.
+      when attempt > max_retries and not exists (
+        select from fleet_q.checkpoints
+        where checkpoints.step_id = orphan.step_id and name = '$failure' and number = 1 offset 0) then 'dead_pod'
+      end as given_up
     from orphan
+  ),
+  sentence as materialized (
+    select step_id, jsonb_build_object(
+      'class', case given_up when 'poison' then 'Poison' else 'PodDied' end,
+      'message', case given_up
+        when 'poison' then format('%s pods died while they held this step, the last was %s', crashes, pod)
+        else format('%s died while it held this step, and no retry was left', pod) end) as error
+    from condemned where given_up is not null
+  ),
+  undoing as (
+    -- It has something to undo, and has not begun to: another pod does that, and ends it.
+    insert into fleet_q.checkpoints (step_id, name, number, kind, after_turn, claim_id, error)
+    select step_id, '$failure', 1, 'failure', 0, 0, error from sentence
+    where exists (
+      select from fleet_q.checkpoints
+      where checkpoints.step_id = sentence.step_id and kind = 'undo' and turn is not null offset 0)
+    order by step_id
+    on conflict (step_id, name, number) do nothing
+    returning step_id
+  ),
+  judged as materialized (
+    select condemned.*, undoing.step_id is not null as undoes,
+      case when undoing.step_id is null then given_up end as reason
+    from condemned left join undoing using (step_id)
   ),
   tried as (
     insert into fleet_q.attempts (step_id, claim_id, attempt, pod_id, ended, started_at, ended_at, error)
@@ -211,26 +254,22 @@ export const putBack = (sql: Sql, claims: OrphanClaim[], poisonAfter: number, sp
   to_ready as (
     insert into fleet_q.ready (lane_id, position, step_id, attempt)
     select lane_id, nextval('fleet_q.positions') - ${FRONT}::bigint, step_id,
-      case when died then attempt + 1 else attempt end
-    from judged where reason is null and crashes < 2
+      case when got_further or undoes then 1 when died then attempt + 1 else attempt end
+    from judged where reason is null and (crashes < 2 or undoes)
     order by claim_id, step_id
   ),
   to_later as (
     insert into fleet_q.later (step_id, lane_id, due_at, attempt, why)
     select step_id, lane_id, fleet_q.clock() + make_interval(secs => random() * ${spreadMs}::float8 / 1000),
       attempt + 1, 'spread'
-    from judged where reason is null and crashes >= 2
+    from judged where reason is null and crashes >= 2 and not undoes
     order by step_id
     on conflict do nothing
   ),
   ended as (
     insert into fleet_q.outcomes (step_id, status, attempt, claim_id, pod_id, started_at, error)
-    select step_id, 'failed', attempt, claim_id, pod_id, taken_at, jsonb_build_object(
-      'class', case reason when 'poison' then 'Poison' else 'PodDied' end,
-      'message', case reason
-        when 'poison' then format('%s pods died while they held this step, the last was %s', crashes, pod)
-        else format('%s died while it held this step, and no retry was left', pod) end)
-    from judged where reason is not null
+    select step_id, 'failed', attempt, claim_id, pod_id, taken_at, sentence.error
+    from judged join sentence using (step_id) where reason is not null
     order by step_id
     on conflict (step_id) do nothing
     returning step_id

@@ -3,6 +3,7 @@ import { writeAudit } from '../access/audit.sql.ts'
 import { repeatOnConflict, type Database } from '../db/connect.ts'
 import { FleetError } from '../errors.ts'
 import { pass } from '../kernel/failpoint.ts'
+import { answerParents, lockLetters } from '../step/wake.sql.ts'
 import { POISON_AFTER } from '../step/step.ts'
 import {
   beginCycle,
@@ -134,7 +135,10 @@ export const recoverBatch = (database: Database, term: string, spreadMs: number)
       const claims = await takeOrphanClaims(tx, term, CLAIMS_PER_BATCH)
       if (claims.length === 0) return { claims: 0, fates: [], pods: [] }
       await pass('recovery.between')
+      const stepIds = claims.flatMap((claim) => claim.step_ids)
+      await lockLetters(tx, [], stepIds)
       const fates = await putBack(tx, claims, POISON_AFTER, spreadMs)
+      if (fates.some(({ fate }) => fate === 'terminal')) await answerParents(tx, stepIds)
       await pass('recovery.before_commit')
       return { claims: claims.length, fates, pods: [...new Set(claims.map((claim) => claim.pod))] }
     }),

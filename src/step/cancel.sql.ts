@@ -34,6 +34,70 @@ export const cancelSteps = (sql: Sql, stepIds: string[], reason: string) => sql<
   from cancelled left join claimed using (step_id)`
 
 /**
+ * Of these steps those that have something to undo: they are told that they are cancelled, and go on, to undo it. They get
+ * their outcome from the pod that has done so. Not those that could not: they are parked, for their code does not fit what
+ * they remember, and who cancels them again gives that up.
+ */
+export const askToUndo = (sql: Sql, stepIds: string[], reason: string) => sql<{ step_id: string }[]>`
+  with /* step.ask_to_undo */ undoing as materialized (
+    select distinct step_id from fleet_q.checkpoints
+    where step_id = any (${stepIds}::bigint[]) and kind = 'undo' and turn is not null
+      and not exists (select from fleet_q.outcomes where outcomes.step_id = checkpoints.step_id offset 0)
+      and not exists (
+        select from fleet_q.later
+        join fleet_q.checkpoints as asked on asked.step_id = later.step_id and asked.name = '$failure' and asked.number = 1
+        where later.step_id = checkpoints.step_id and later.why::text = 'attention' offset 0)
+  ),
+  told as (
+    insert into fleet_q.checkpoints (step_id, name, number, kind, after_turn, claim_id, error)
+    select step_id, '$failure', 1, 'failure', 0, 0,
+      jsonb_build_object('class', 'Cancelled', 'message', ${reason}::text)
+    from undoing order by step_id
+    on conflict (step_id, name, number) do nothing
+  ),
+  off_the_tray as (
+    delete from fleet_q.later where step_id = any (array(select step_id from undoing))
+    returning step_id, lane_id
+  ),
+  to_ready as (
+    insert into fleet_q.ready (lane_id, step_id, attempt)
+    select lane_id, step_id, 1 from off_the_tray order by step_id
+  )
+  select step_id from undoing`
+
+/** Steps that were submitted by these and go with them. */
+export const findFollowers = (sql: Sql, stepIds: string[]) => sql<{ id: string }[]>`
+  select /* step.followers */ id from fleet_q.steps
+  where parent_id = any (${stepIds}::bigint[]) and not detached
+    and not exists (select from fleet_q.outcomes where outcomes.step_id = steps.id offset 0)
+  order by id`
+
+/** What was cancelled with these, because they had submitted it. */
+export const findCancelledWith = (sql: Sql, stepIds: string[]) => sql<{ id: string }[]>`
+  select /* step.cancelled_with */ steps.id from fleet_q.steps
+  cross join lateral (select status, error from fleet_q.outcomes where step_id = steps.id offset 0) as outcome
+  where parent_id = any (${stepIds}::bigint[]) and not detached
+    and outcome.status = 'cancelled' and outcome.error ->> 'message' = ${CANCELLED_WITH}
+    -- Not what is submitted anew.
+    and not exists (
+      select from fleet_q.past_checkpoints as past
+      where past.step_id = steps.parent_id and (
+        past.kind = 'child' and past.child_id = steps.id
+        or past.kind = 'children'
+          and past.result @> to_jsonb(fleet_q.step_public_id(steps.id, steps.salt, steps.created_at)))
+      offset 0)
+  order by steps.id`
+
+/** Whoever waited for these waits again, where it has not been told how they ended. */
+export const takeAnswersBack = (sql: Sql, stepIds: string[]) => sql`
+  update /* step.take_answers_back */ fleet_q.checkpoints set arrived_at = null
+  where step_id = any (array(
+      select parent_id from fleet_q.steps where id = any (${stepIds}::bigint[]) and parent_id is not null))
+    and kind in ('result', 'results') and turn is null and arrived_at is not null`
+
+export const CANCELLED_WITH = 'what had submitted it was cancelled'
+
+/**
  * Puts the outcome of a step aside, so that it can be tried again. Two at once meet at the outcome's row.
  * `status::text`: the planner would otherwise walk all of `outcomes_not_completed`, whose condition this is, for a few
  * keys.

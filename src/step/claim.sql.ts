@@ -21,9 +21,13 @@ export interface ClaimedStep {
   tags: string[] | null
   /** True or null. */
   expired: boolean | null
+  /** True or null: nothing is remembered of it. */
+  fresh: boolean | null
+  /** True or null: another execution has submitted it. */
+  has_parent: boolean | null
 }
 
-/** Steps that were taken out of their lanes and will not run: they had been cancelled. */
+/** Steps that were taken out of their lanes and will not run: they had been cancelled, or are paused. */
 export interface DroppedSteps {
   kind: 'dropped'
 }
@@ -111,16 +115,33 @@ const taking = (sql: Sql, want: Pick<Want, 'podId' | 'limit'>) => sql`
   ),
   taken as (
     delete from fleet_q.ready where ctid = any (array(select at from candidate))
-    returning lane_id, position, step_id, attempt
+    returning lane_id, position, step_id, attempt, fresh
+  ),
+  -- Asked for each only where somebody has paused executions at all.
+  held as materialized (
+    select taken.step_id, taken.lane_id, taken.attempt, pause.until
+    from taken cross join lateral fleet_q.pause_of(taken.step_id) as pause
+    where (select exists (select from fleet_q.execution_pauses))
+      and not exists (select from fleet_q.outcomes where outcomes.step_id = taken.step_id offset 0)
+      -- What is cancelled is undone all the same.
+      and not exists (
+        select from fleet_q.checkpoints
+        where checkpoints.step_id = taken.step_id and name = '$failure' and number = 1 offset 0)
+  ),
+  put_off as (
+    insert into fleet_q.later (step_id, lane_id, due_at, attempt, why)
+    select step_id, lane_id, until, attempt, 'pause' from held order by step_id
+    on conflict (step_id) do nothing
   ),
   -- A step that was cancelled while it lay here has its outcome: taking it out of the tray is all there is to do.
   -- The same for one whose letter retention has thrown away meanwhile.
   live as materialized (
     select taken.*, step.salt, step.created_at, step.args, step.metadata, step.max_retries, step.timeout_ms,
-      step.retry, step.tags, step.expires_at
+      step.retry, step.tags, step.expires_at, step.parent_id
     from taken
     cross join lateral (select * from fleet_q.steps where id = taken.step_id offset 0) as step
     where not exists (select from fleet_q.outcomes where outcomes.step_id = taken.step_id offset 0)
+      and taken.step_id <> all (array(select step_id from held))
   ),
   claim as (
     insert into fleet_q.claims (pod_id, step_ids, attempts)
@@ -132,13 +153,19 @@ export const takenSteps = (sql: Sql) => sql`
   select /* step.taken */ 'claimed' as kind, claim.id as claim_id, live.step_id, live.attempt, live.lane_id, live.position,
     live.salt, live.created_at::text as created_at, lanes.type, lanes.priority, live.args, live.metadata,
     live.max_retries, live.timeout_ms, live.retry, live.tags,
-    case when live.expires_at <= fleet_q.clock() then true end as expired
+    case when live.expires_at <= fleet_q.clock() then true end as expired,
+    -- Looked for only where there may be some: what was just submitted has none.
+    case
+      when live.fresh then true
+      when not exists (select from fleet_q.checkpoints where checkpoints.step_id = live.step_id offset 0) then true
+    end as fresh, case when live.parent_id is not null then true end as has_parent
   from claim
   cross join live
   cross join lateral (select type, priority from fleet_q.lanes where id = live.lane_id offset 0) as lanes
   union all
   -- Said, because it is no reason to rest: what lies behind them has not been looked at.
-  select 'dropped', null, null, null, null, null, null, null, null, null, null, null, null, null, null, null, null
+  select 'dropped', null, null, null, null, null, null, null, null, null, null, null, null, null, null, null, null, null,
+    null
   where (select count(*) from taken) > (select count(*) from live)`
 
 /** Locks the limits of these types; types that another pod is claiming from just now are left out. */
@@ -205,21 +232,3 @@ export const claimLimited = (sql: Sql, want: Pick<Want, 'podId' | 'limit' | 'tur
   ${taking(sql, want)}
   ${takenSteps(sql)}
   order by priority desc, position`
-
-/** Claims of this pod that it does not know: the answer to an exchange was lost on the way, the commit was not. */
-export const findStrayClaims = (
-  sql: Sql,
-  podId: string,
-  knownClaims: string[],
-  olderThanSeconds: number,
-) => sql<{ id: string; step_ids: string[]; attempts: number[] }[]>`
-  select /* step.stray_claims */ id, step_ids, attempts from fleet_q.claims
-  where pod_id = ${podId} and id <> all (${knownClaims}::bigint[])
-    and taken_at <= fleet_q.clock() - make_interval(secs => ${olderThanSeconds})`
-
-/** Which of the steps that this pod runs have got an outcome from elsewhere: an operator cancelled them. */
-export const findSettledElsewhere = (sql: Sql, stepIds: string[]) => sql<
-  { step_id: string; status: string }[]
->`
-  select /* step.settled_elsewhere */ step_id, status from fleet_q.outcomes
-  where step_id = any (${stepIds}::bigint[])`

@@ -21,6 +21,6 @@ const settleAndClaim = (sql: Sql, want: Want, reports: Report[], endedClaims: st
   ${takenSteps(sql)}
   union all
   select refused.kind, refused.claim_id, refused.step_id, null, null, null, null, null, null, null, null, null, null,
-    null, null, null, null
+    null, null, null, null, null, null
   from refused
   order by priority desc nulls last, position`

@@ -1,9 +1,10 @@
 import type { z } from 'zod'
 import type { Backoff } from '../kernel/backoff.ts'
 import type { Sql } from '../db/connect.ts'
+import type { Durable } from './durable.ts'
 
 /** What a handler may know of the attempt that it is. */
-export interface StepContext {
+export interface StepContext extends Durable {
   readonly stepId: string
   readonly type: string
   /** 1 for the first try. */

@@ -4,7 +4,7 @@ import type { Database } from '../db/connect.ts'
 import { sqlState } from '../db/failure.ts'
 import { pass } from '../kernel/failpoint.ts'
 import { wishDrain } from '../pod/pod.sql.ts'
-import { given } from './cancel.ts'
+import { given } from './bulk.ts'
 import { addPause, removePause, waitForClaims, type PauseRow, type PauseWish } from './queue.sql.ts'
 
 /** Claims take milliseconds. Longer, and those behind us in the line would be held up. */
@@ -61,12 +61,14 @@ export async function drain(
 /**
  * Fulfilled when every claim has ended that had begun before: what was committed until now holds for all others. Where
  * somebody reads the table for long (a dump takes such a lock) it gives up waiting; then a claim that had begun before
- * may still come, within the milliseconds that a claim takes.
+ * may still come, within the milliseconds that a claim takes. Answers which of the two.
  */
-export async function claimsUnderWay(database: Database): Promise<void> {
+export async function claimsUnderWay(database: Database): Promise<boolean> {
   try {
     await database.begin((tx) => waitForClaims(tx, PATIENCE_MS))
+    return true
   } catch (error) {
     if (sqlState(error) !== LOCK_NOT_TO_BE_HAD) throw error
+    return false
   }
 }

@@ -8,10 +8,10 @@ export const promoteDue = (sql: Sql, limit: number) => sql<{ lane_id: number }[]
   ),
   moved as (
     delete from fleet_q.later where step_id = any (array(select step_id from due))
-    returning step_id, lane_id, attempt, due_at
+    returning step_id, lane_id, attempt, due_at, why
   )
-  insert into fleet_q.ready (lane_id, step_id, attempt)
-  select lane_id, step_id, attempt from moved
+  insert into fleet_q.ready (lane_id, step_id, attempt, fresh)
+  select lane_id, step_id, attempt, why = 'delay' from moved
   where not exists (select from fleet_q.outcomes where outcomes.step_id = moved.step_id offset 0)
   order by due_at, step_id
   returning lane_id`

@@ -42,6 +42,21 @@ export const countLanes = (sql: Sql) => sql<LaneDepth[]>`
   ) as waiting
   where waiting.ready > 0 or waiting.later > 0`
 
+/** How long the first in line of each type has been there. What comes back for another try is no measure of that. */
+export const findOldestReady = (sql: Sql) => sql<{ type: string; seconds: number }[]>`
+  select /* step.oldest_ready */ lanes.type,
+    extract(epoch from fleet_q.clock() - min(coalesce(step.run_at, step.created_at)))::float8 as seconds
+  from fleet_q.lanes
+  cross join lateral (
+    select step_id from fleet_q.ready
+    where ready.lane_id = lanes.id and ready.position > lanes.floor and attempt = 1
+    order by ready.lane_id, ready.position limit 1
+  ) as head
+  cross join lateral (select run_at, created_at from fleet_q.steps where id = head.step_id offset 0) as step
+  where not exists (select from fleet_q.outcomes where outcomes.step_id = head.step_id offset 0)
+    and not exists (select from fleet_q.attempts where attempts.step_id = head.step_id offset 0)
+  group by lanes.type`
+
 export interface OutcomeCounts {
   completed: number
   failed: number

@@ -129,6 +129,8 @@ export interface ListFilter {
   key: string | null
   olderThanSeconds: number | null
   newerThanSeconds: number | null
+  /** In the words of the executions door: what sleeps or waits there is running. */
+  executionStatus?: string | null
 }
 
 /** What all lists and bulk verbs mean by a filter; an absent field does not filter. */
@@ -144,7 +146,16 @@ const matches = (sql: Sql, f: ListFilter) => sql`
   and (${f.status}::text is null or ${f.status} = case
     when outcome.step_id is not null then outcome.status::text
     when claim.step_id is not null then 'claimed'
-    else 'pending' end)`
+    else 'pending' end)
+  ${
+    f.executionStatus
+      ? sql`and ${f.executionStatus} = case
+          when outcome.step_id is not null then replace(outcome.status::text, 'skipped', 'cancelled')
+          when claim.step_id is not null or later.why::text in ('sleep', 'wait', 'attention')
+            or exists (select from fleet_q.attempts where attempts.step_id = step.id offset 0) then 'running'
+          else 'scheduled' end`
+      : sql``
+  }`
 
 /**
  * Newest first, one bounded window at a time: a page never looks at more than `window` steps, however rare what is

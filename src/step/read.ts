@@ -18,7 +18,7 @@ import type { StepStatus } from './step.schema.ts'
 const ATTEMPTS_SHOWN_MAX = 100
 export const POSITION_MAX = 10_000
 /** Steps that one page of a list looks at, at most. */
-const LIST_WINDOW = 10_000
+export const LIST_WINDOW = 10_000
 
 /** The step of this public id, or the error that says there is none. */
 export async function getStep(sql: Sql, stepId: string): Promise<StepRow> {
@@ -32,14 +32,19 @@ export async function getStep(sql: Sql, stepId: string): Promise<StepRow> {
   return step
 }
 
+/** What is in `later`, and no clock alone moves on. */
+const HELD = new Set(['wait', 'attention', 'pause'])
+
 export const trayOf = (step: StepRow): Tray =>
   step.outcome !== null
     ? 'settled'
     : step.claim_id !== null
       ? 'claimed'
-      : step.due_at !== null
-        ? 'later'
-        : 'ready'
+      : step.later_why === null
+        ? 'ready'
+        : HELD.has(step.later_why)
+          ? 'held'
+          : 'later'
 
 export const statusOf = (step: StepRow): Status =>
   step.outcome ?? (step.claim_id === null ? 'pending' : 'claimed')

@@ -1,6 +1,6 @@
 import type { Sql } from '../db/connect.ts'
 import { FleetError } from '../errors.ts'
-import { cancelSteps } from './cancel.sql.ts'
+import { cancelWithFollowers } from './cancel.ts'
 import { findStepIds } from './read.sql.ts'
 import type { StepWish } from './step.ts'
 import { takeUniqueKey } from './submit.sql.ts'
@@ -46,6 +46,6 @@ export async function resolveUnique(
       'unique_conflict',
       `Step ${existing?.step_id ?? ''} with the unique key "${unique.key}" has not ended yet. Wait for it, cancel it, or submit with on_conflict "return" or "replace".`,
     )
-  await cancelSteps(tx, [holder.step_id], 'replaced by a newer step with the same unique key')
+  await cancelWithFollowers(tx, [holder.step_id], 'replaced by a newer step with the same unique key')
   return 'replaced'
 }

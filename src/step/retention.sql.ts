@@ -24,7 +24,12 @@ export const forgetSettled = (sql: Sql, seconds: number, after: string, limit: n
     where step_id = any (array(
       select step_id from span
       where settled_at < fleet_q.clock() - make_interval(secs => ${seconds})
-        and step_id not in (select unnest(step_ids) from fleet_q.claims)))
+        and step_id not in (select unnest(step_ids) from fleet_q.claims)
+        -- An execution that goes on may ask yet how the step ended that it has submitted.
+        and not exists (
+          select from (select parent_id from fleet_q.steps where id = span.step_id offset 0) as child
+          where exists (select from fleet_q.steps as parent where parent.id = child.parent_id offset 0)
+            and not exists (select from fleet_q.outcomes where outcomes.step_id = child.parent_id offset 0))))
     order by step_id
     for update skip locked
   ),
@@ -58,7 +63,13 @@ export const forgetSettled = (sql: Sql, seconds: number, after: string, limit: n
   g5 as (delete from fleet_q.redrives where step_id = any (array(select step_id from gone))),
   g6 as (delete from fleet_q.unique_keys where step_id = any (array(select step_id from gone))),
   -- A retry that was written while its step was cancelled.
-  g7 as (delete from fleet_q.later where step_id = any (array(select step_id from gone)))
+  g7 as (delete from fleet_q.later where step_id = any (array(select step_id from gone))),
+  g8 as (delete from fleet_q.checkpoints where step_id = any (array(select step_id from gone))),
+  g10 as (delete from fleet_q.execution_names where step_id = any (array(select step_id from gone))),
+  g11 as (delete from fleet_q.past_checkpoints where step_id = any (array(select step_id from gone))),
+  g12 as (delete from fleet_q.reruns where step_id = any (array(select step_id from gone))),
+  g13 as (delete from fleet_q.execution_pauses where step_id = any (array(select step_id from gone))),
+  g9 as (delete from fleet_q.events where step_id = any (array(select step_id from gone)))
   select (select max(step_id) from span) as last, (select count(*)::int from span) as looked,
     (select count(*)::int from gone) as forgotten`
 

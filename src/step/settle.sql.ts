@@ -1,6 +1,16 @@
 import { jsonTexts } from '../db/arrays.ts'
 import type { Sql } from '../db/connect.ts'
 
+export type AttemptEnd =
+  | 'failed'
+  | 'timeout'
+  | 'pod_died'
+  | 'retried'
+  | 'snoozed'
+  | 'released'
+  | 'suspended'
+  | 'misfit'
+
 /** How an attempt ended, as the pod that ran it reports it. Arrays of equal length go to the database. */
 export interface Report {
   claimId: string
@@ -9,14 +19,22 @@ export interface Report {
   /** Set for the last attempt. */
   outcome: 'completed' | 'failed' | 'cancelled' | 'skipped' | null
   /** Set for an attempt that is followed by another, and for the last one of a step that is given up. */
-  ended: 'failed' | 'timeout' | 'pod_died' | 'poison' | 'retried' | 'snoozed' | 'released' | null
+  ended: AttemptEnd | 'poison' | null
   result: string | null
   error: string | null
   /** On the monotonic clock of this process. It is told when it is sent: an outage in between is no part of the run. */
   startedMs: number
   /** When and as which attempt it comes back. */
   delayMs: number | null
+  /** Since when, on the same clock, where that is known: what an outage takes is no part of the delay either. */
+  endedMs?: number
   nextAttempt: number | null
+  /** Not the clock moves it on, or not the clock alone: an event, another step, an operator. */
+  waitsFor?: 'answer' | 'attention'
+  /** Another execution may wait for this step. */
+  hasParent?: true
+  /** Something is to be undone: a cancel may have asked for that since the attempt looked. */
+  hasUndos?: true
   /** This or another outcome may stand already: it was handed in before and the answer was lost, or somebody cancelled. */
   mayStand?: true
 }
@@ -71,6 +89,11 @@ function runTimes(reports: Report[]): number[] {
   return reports.map((report) => Math.max(0, Math.round((now - report.startedMs) * 1000)))
 }
 
+function delays(reports: Report[]): (number | null)[] {
+  const now = performance.now()
+  return reports.map(({ delayMs, endedMs = now }) => delayMs && Math.max(0, delayMs - (now - endedMs)))
+}
+
 function standingClaims(reports: Report[], endedClaims: string[]): string[] {
   const standing = new Set<string>()
   for (const { claimId } of reports) standing.add(claimId)
@@ -104,8 +127,9 @@ const deciding = (sql: Sql, podId: string, reports: Report[]) => sql`
       ${reports.map((r) => r.attempt)}::smallint[], ${reports.map((r) => r.outcome)}::text[],
       ${reports.map((r) => r.ended)}::text[], ${jsonTexts(reports.map((r) => r.result))}::text[],
       ${jsonTexts(reports.map((r) => r.error))}::text[], ${runTimes(reports)}::bigint[],
-      ${reports.map((r) => r.delayMs)}::float8[], ${reports.map((r) => r.nextAttempt)}::smallint[]
-    ) as r (claim_id, step_id, attempt, outcome, ended, result, error, ran_us, delay_ms, next_attempt)
+      ${delays(reports)}::float8[], ${reports.map((r) => r.nextAttempt)}::smallint[],
+      ${reports.map(laterWhy)}::text[]
+    ) as r (claim_id, step_id, attempt, outcome, ended, result, error, ran_us, delay_ms, next_attempt, why)
   ),
   valid as materialized (select report.* from report where claim_id = any (array(select id from fence))),
   settled as (
@@ -113,7 +137,7 @@ const deciding = (sql: Sql, podId: string, reports: Report[]) => sql`
     select step_id, outcome::fleet_q.outcome_status, attempt, claim_id, ${podId},
       fleet_q.clock() - ran_us * interval '1 microsecond', fleet_q.clock(), result::jsonb, error::jsonb
     from valid where outcome is not null
-      -- Redriven since: a report that is sent twice, its answer lost, must not end the step for a second time.
+      -- Redriven since: a report that is sent twice must not end the step for a second time.
       and not exists (
         select from fleet_q.attempts
         where attempts.step_id = valid.step_id and attempts.claim_id = valid.claim_id offset 0)
@@ -150,12 +174,15 @@ const deciding = (sql: Sql, podId: string, reports: Report[]) => sql`
     insert into fleet_q.later (step_id, lane_id, due_at, attempt, why)
     select valid.step_id, step.lane_id,
       -- NaN, infinity or a thousand years, as a handler may ask: refused here, it would be handed in again for ever,
-      -- and everything else of its batch with it. NaN counts as larger than any number.
-      fleet_q.clock() + make_interval(secs => least(valid.delay_ms, ${DELAY_MS_MAX}::float8) / 1000),
-      valid.next_attempt, (case when valid.ended = 'snoozed' then 'snooze' else 'retry' end)::fleet_q.later_why
+      -- and everything else of its batch with it. NaN counts as larger than any number. Null stays null: no time wakes it.
+      case when valid.delay_ms is not null
+        then fleet_q.clock() + make_interval(secs => least(valid.delay_ms, ${DELAY_MS_MAX}::float8) / 1000) end,
+      valid.next_attempt, valid.why::fleet_q.later_why
     from again as valid
     cross join lateral (select lane_id from fleet_q.steps where id = valid.step_id offset 0) as step
-    where valid.delay_ms > 0
+    where (valid.delay_ms > 0 or valid.why in ('wait', 'attention'))
+      -- Cancelled meanwhile: what no time wakes would lie there for ever.
+      and not exists (select from fleet_q.outcomes as o where o.step_id = valid.step_id offset 0)
     order by valid.step_id
     on conflict (step_id) do nothing
   ),
@@ -167,12 +194,18 @@ const deciding = (sql: Sql, podId: string, reports: Report[]) => sql`
       valid.step_id, valid.next_attempt
     from again as valid
     cross join lateral (select lane_id from fleet_q.steps where id = valid.step_id offset 0) as step
-    where coalesce(valid.delay_ms, 0) <= 0
+    where coalesce(valid.delay_ms, 0) <= 0 and valid.why not in ('wait', 'attention')
     order by valid.step_id
   ),
   settled_or_tried as materialized (
     select step_id, claim_id from settled union all select step_id, claim_id from tried
   )`
+
+/** Why it lies in `later`, where it does. */
+function laterWhy({ ended, waitsFor }: Report): string {
+  if (waitsFor) return waitsFor === 'answer' ? 'wait' : 'attention'
+  return ended === 'snoozed' ? 'snooze' : ended === 'suspended' ? 'sleep' : 'retry'
+}
 
 /** What changed nothing, and why. Not looked for where everything did: that costs a hash of the whole batch. */
 const refusing = (sql: Sql, podId: string, handedIn: ReturnType<Sql>) => sql`
@@ -211,19 +244,3 @@ export const settle = (sql: Sql, podId: string, reports: Report[], endedClaims: 
 >`
   with /* step.settle */ ${settling(sql, podId, reports, endedClaims)}
   select kind, claim_id, step_id from refused`
-
-/**
- * From its settle on a transaction holds its claim, and recovery cannot take that from a pod that was frozen before the
- * commit: the rest that users' transactions may take, a minute, would keep the other steps of the claim for so long.
- */
-export const boundRest = (sql: Sql) => sql`
-  /* step.bound_rest */ set local idle_in_transaction_session_timeout = '10s'`
-
-/** Waits for a settle in flight under this claim: it holds the row FOR KEY SHARE. */
-export const lockClaim = (sql: Sql, claimId: string) => sql`
-  select /* step.lock_claim */ id from fleet_q.claims where id = ${claimId} for update`
-
-/** By its handler: recovery gives an outcome under the same claim too, when it gives a step up. */
-export const wasCompleted = (sql: Sql, claimId: string, stepId: string) => sql<{ step_id: string }[]>`
-  select /* step.was_completed */ step_id from fleet_q.outcomes
-  where step_id = ${stepId} and claim_id = ${claimId} and status = 'completed'`

@@ -140,6 +140,8 @@ export const Attempt = z
         'retried',
         'snoozed',
         'released',
+        'suspended',
+        'misfit',
         'cancelled',
         'skipped',
       ])
@@ -277,7 +279,9 @@ export const WHY_REASONS = [
   'limit_reached',
   'due_later',
   'retry_backoff',
+  'sleeping',
   'waiting',
+  'needs_attention',
   'expired',
   'no_live_pod',
   'no_pod_handles_type',
@@ -298,36 +302,45 @@ export const Why = z
   })
   .meta({ id: 'Why' })
 
-const what = { type: StepType.optional(), key: Key.optional() }
-const namesOne = (pause: { type?: string | undefined; key?: string | undefined }) =>
-  pause.type !== undefined || pause.key !== undefined
+const what = {
+  type: StepType.optional(),
+  key: Key.optional(),
+  execution: text(200)
+    .optional()
+    .describe('an execution by its id, or all whose chosen ids fit: order-*. Stands alone'),
+}
+const namesOne = (pause: {
+  type?: string | undefined
+  key?: string | undefined
+  execution?: string | undefined
+}) => (pause.execution === undefined) !== (pause.type === undefined && pause.key === undefined)
+const NAMES_ONE = 'must name a type, a key, or both; or executions'
 
 export const PauseRequest = z
   .strictObject({ ...what, until: instantSent.optional().describe('ends by itself'), reason })
-  .refine(namesOne, 'must name a type, a key, or both')
+  .refine(namesOne, NAMES_ONE)
   .meta({ id: 'PauseRequest', examples: [{ type: 'hello_world', reason: 'the mail server is down' }] })
 
 export const ResumeRequest = z
   .strictObject({ ...what, reason })
-  .refine(namesOne, 'must name a type, a key, or both')
+  .refine(namesOne, NAMES_ONE)
   .meta({ id: 'ResumeRequest', examples: [{ type: 'hello_world' }] })
 
+const paused = {
+  type: z.string().nullable(),
+  key: z.string().nullable(),
+  execution: z.string().nullable(),
+}
+
 export const PauseAnswer = z
-  .strictObject({
-    type: z.string().nullable(),
-    key: z.string().nullable(),
-    paused: z.boolean(),
-    until: instant.nullable(),
-    message: z.string(),
-  })
+  .strictObject({ ...paused, paused: z.boolean(), until: instant.nullable(), message: z.string() })
   .meta({ id: 'PauseAnswer' })
 
 export const PauseList = z
   .strictObject({
     pauses: z.array(
       z.strictObject({
-        type: z.string().nullable(),
-        key: z.string().nullable(),
+        ...paused,
         paused_at: instant,
         until: instant.nullable(),
         reason: z.string().nullable(),

@@ -19,8 +19,8 @@ export interface StepWish {
   idempotency_key?: string | undefined
 }
 
-/** Where a step lies. `held` belongs to flows and executions. */
-export const TRAYS = ['ready', 'later', 'claimed', 'settled'] as const
+/** Where a step lies. `held`: something else than the clock moves it on, an event or another step. */
+export const TRAYS = ['ready', 'later', 'held', 'claimed', 'settled'] as const
 export type Tray = (typeof TRAYS)[number]
 
 export const OUTCOMES = ['completed', 'failed', 'cancelled', 'skipped'] as const

@@ -14,6 +14,9 @@ export interface NewStep {
   metadata: string | null
   retry: string | null
   tags: string | null
+  /** The key of the execution that submits it. */
+  parentId: string | null
+  detached: boolean
 }
 
 /** The lanes of these (type, priority, key), made where they are new. */
@@ -46,24 +49,28 @@ export const insertSteps = (sql: Sql, steps: NewStep[]) => sql<InsertedStep[]>`
       ${steps.map((s) => s.maxRetries)}::smallint[], ${steps.map((s) => s.timeoutMs)}::int[],
       ${steps.map((s) => s.runAt)}::timestamptz[], ${steps.map((s) => s.delayMs)}::float8[],
       ${steps.map((s) => s.expiresAt)}::timestamptz[], ${jsonTexts(steps.map((s) => s.args))}::text[],
-      ${jsonTexts(steps.map((s) => s.metadata))}::text[], ${jsonTexts(steps.map((s) => s.retry))}::text[], ${jsonTexts(steps.map((s) => s.tags))}::text[]
+      ${jsonTexts(steps.map((s) => s.metadata))}::text[], ${jsonTexts(steps.map((s) => s.retry))}::text[], ${jsonTexts(steps.map((s) => s.tags))}::text[],
+      ${steps.map((s) => s.parentId)}::bigint[], ${steps.map((s) => String(s.detached))}::text[]::bool[]
     ) with ordinality as s (
-      lane_id, salt, max_retries, timeout_ms, run_at, delay_ms, expires_at, args, metadata, retry, tags, ordinal
+      lane_id, salt, max_retries, timeout_ms, run_at, delay_ms, expires_at, args, metadata, retry, tags, parent_id, detached,
+      ordinal
     )
     order by ordinal
   ),
   written as (
     insert into fleet_q.steps (
-      id, salt, lane_id, max_retries, timeout_ms, run_at, expires_at, args, metadata, retry, tags
+      id, salt, lane_id, max_retries, timeout_ms, run_at, expires_at, args, metadata, retry, tags, parent_id,
+      detached
     )
     select id, salt, lane_id, max_retries, timeout_ms, due_at, expires_at, args::jsonb, metadata::jsonb, retry::jsonb,
-      case when tags is not null then array(select jsonb_array_elements_text(tags::jsonb)) end
+      case when tags is not null then array(select jsonb_array_elements_text(tags::jsonb)) end, parent_id,
+      detached
     from fresh order by id
     returning id, created_at, run_at
   ),
   now_ready as (
-    insert into fleet_q.ready (lane_id, step_id, attempt)
-    select lane_id, id, 1 from fresh where due_at is null or due_at <= fleet_q.clock() order by id
+    insert into fleet_q.ready (lane_id, step_id, attempt, fresh)
+    select lane_id, id, 1, true from fresh where due_at is null or due_at <= fleet_q.clock() order by id
   ),
   not_yet as (
     insert into fleet_q.later (step_id, lane_id, due_at, attempt, why)
@@ -100,3 +107,12 @@ export const takeUniqueKey = (sql: Sql, key: string) => sql<{ step_id: string; l
 
 export const giveUniqueKey = (sql: Sql, key: string, stepId: string) => sql`
   update /* step.unique_give */ fleet_q.unique_keys set step_id = ${stepId} where key = ${key}`
+
+/** Takes an id for an execution that is being started; no row where it is taken. */
+export const takeExecutionName = (sql: Sql, name: string, stepId: string) => sql<{ name: string }[]>`
+  insert /* execution.take_name */ into fleet_q.execution_names (name, step_id) values (${name}, ${stepId})
+  on conflict (name) do nothing
+  returning name`
+
+export const writeRerun = (sql: Sql, stepId: string, ofStepId: string) => sql`
+  insert /* execution.rerun */ into fleet_q.reruns (step_id, of_step_id) values (${stepId}, ${ofStepId})`

@@ -4,17 +4,22 @@ import { FleetError } from '../errors.ts'
 import { batcher } from '../kernel/batch.ts'
 import { pass } from '../kernel/failpoint.ts'
 import { refuseTwins, resolveUnique, uniqueKeysInOrder } from './resolve-unique.ts'
-import { newSalt, parsePublicId, publicId, wishHash, type StepWish } from './step.ts'
+import { parsePublicId, publicId, wishHash, type StepWish } from './step.ts'
 import {
   findIdempotencyKey,
   findLanes,
   giveUniqueKey,
   insertSteps,
   nameStepsOfKey,
+  takeExecutionName,
   takeIdempotencyKey,
+  writeRerun,
   type NewStep,
 } from './submit.sql.ts'
+import { shareClaim } from './transact.sql.ts'
+import { toNewStep, type As } from './new-step.ts'
 import { findStepIds } from './read.sql.ts'
+import { lockLetters } from './wake.sql.ts'
 
 export interface Submitted {
   stepIds: string[]
@@ -24,7 +29,7 @@ export interface Submitted {
 
 export interface Submitter {
   /** Answers when the steps are committed, never before. All of them are, or none. */
-  submit(wishes: StepWish[], idempotencyKey?: string): Promise<Submitted>
+  submit(wishes: StepWish[], idempotencyKey?: string, more?: As): Promise<Submitted>
 }
 
 export interface SubmitterOptions {
@@ -122,7 +127,12 @@ export function createSubmitter({
     wishes: StepWish[],
     key: string | undefined,
     laneIds: (number | undefined)[],
+    { parent, name, rerunOf }: As,
   ): Promise<Submitted & { replaced: boolean }> {
+    // A cancel locks the letter as well: it sees this child, or this sees the cancel.
+    if (parent) await lockLetters(tx, [parent.id], [])
+    if (parent && (await shareClaim(tx, parent.claimId, parent.id)).length === 0)
+      throw new FleetError('wrong_state', 'This attempt is over: it submits nothing any more.')
     if (key !== undefined) {
       const [mine] = await takeIdempotencyKey(tx, key, wishHash(wishes))
       if (!mine) return { ...(await replay(tx, wishes, key)), replaced: false }
@@ -138,40 +148,53 @@ export function createSubmitter({
     const fresh = wishes.filter((_, i) => stepIds[i] === undefined)
     const written = await write(
       tx,
-      fresh.map((wish, n) => toNewStep(wish, laneIds[places[n] ?? -1])),
+      fresh.map((wish, n) => toNewStep(wish, laneIds[places[n] ?? -1], parent)),
     )
     for (const [n, stepId] of written.entries()) {
       stepIds[places[n] ?? -1] = stepId
       const unique = fresh[n]?.unique
       if (unique) await giveUniqueKey(tx, unique.key, keyOf(stepId))
     }
+    const [first] = stepIds
+    if (
+      name !== undefined &&
+      first !== undefined &&
+      (await takeExecutionName(tx, name, keyOf(first))).length === 0
+    )
+      throw new FleetError('name_taken', `There is an execution "${name}" already.`)
+    if (rerunOf !== undefined && first !== undefined) await writeRerun(tx, keyOf(first), rerunOf)
     if (key !== undefined) await nameStepsOfKey(tx, key, stepIds.map(keyOf))
     return { stepIds, replayed: false, replaced }
   }
 
-  async function submitGuarded(wishes: StepWish[], key: string | undefined): Promise<Submitted> {
+  async function submitGuarded(wishes: StepWish[], key: string | undefined, as: As): Promise<Submitted> {
     refuseTwins(wishes)
     const laneIds = await database.run((sql) => learnLanes(sql, wishes))
     // A replaced step and a bulk cancel may still meet crosswise.
     const { replaced, ...submitted } = await repeatOnConflict(() =>
-      database.begin((tx) => insertGuarded(tx, wishes, key, laneIds)),
+      database.begin((tx) => insertGuarded(tx, wishes, key, laneIds, as)),
     )
     if (replaced) onReplaced()
     return submitted
   }
 
   return {
-    async submit(wishes, idempotencyKey) {
+    async submit(wishes, idempotencyKey, as = {}) {
       try {
         const key = idempotencyKey ?? (wishes.length === 1 ? wishes[0]?.idempotency_key : undefined)
-        const guarded = key !== undefined || wishes.some((wish) => wish.unique)
+        const guarded =
+          as.parent !== undefined ||
+          as.name !== undefined ||
+          as.rerunOf !== undefined ||
+          key !== undefined ||
+          wishes.some((wish) => wish.unique)
         const [only] = wishes
         const isShared = !guarded && wishes.length === 1
         const submitted =
           isShared && only
             ? { stepIds: [await insertShared(only)], replayed: false }
             : guarded
-              ? await submitGuarded(wishes, key)
+              ? await submitGuarded(wishes, key, as)
               : { stepIds: await database.run((sql) => insert(sql, wishes)), replayed: false }
         const met = pass('submit.committed')
         if (met) await met
@@ -185,23 +208,6 @@ export function createSubmitter({
         throw inOurWords(error)
       }
     },
-  }
-}
-
-function toNewStep(wish: StepWish, laneId: number | undefined): NewStep {
-  if (laneId === undefined) throw new FleetError('internal_error', `the lane of ${wish.type} was not learned`)
-  return {
-    laneId,
-    salt: newSalt(),
-    maxRetries: wish.max_retries,
-    timeoutMs: wish.timeout_seconds === undefined ? null : Math.round(wish.timeout_seconds * 1000),
-    runAt: wish.run_at ?? null,
-    delayMs: wish.delay_seconds === undefined ? null : wish.delay_seconds * 1000,
-    expiresAt: wish.expires_at ?? null,
-    args: JSON.stringify(wish.args),
-    metadata: wish.metadata === undefined ? null : JSON.stringify(wish.metadata),
-    retry: wish.retry === undefined ? null : JSON.stringify(wish.retry),
-    tags: wish.tags === undefined ? null : JSON.stringify(wish.tags),
   }
 }
 

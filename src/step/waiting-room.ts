@@ -1,5 +1,5 @@
 import type { Database } from '../db/connect.ts'
-import { findSettledElsewhere } from './claim.sql.ts'
+import { findSettled } from './held.sql.ts'
 
 /** Requests of this pod that wait for the outcomes of steps: one question to the database for all of them. */
 export interface WaitingRoom {
@@ -53,7 +53,7 @@ export function createWaitingRoom(database: Database): WaitingRoom {
     const keys = [...waiting.keys()]
     for (let from = 0; from < keys.length; from += KEYS_PER_LOOK) {
       const some = keys.slice(from, from + KEYS_PER_LOOK)
-      for (const { step_id } of await database.run((sql) => findSettledElsewhere(sql, some)))
+      for (const { step_id } of await database.run((sql) => findSettled(sql, some)))
         for (const leave of waiting.get(step_id) ?? []) leave()
     }
   }

@@ -6,6 +6,7 @@ import { countSettledLately, findPauses } from './queue.sql.ts'
 import { findAttempts, findPosition, type StepRow } from './read.sql.ts'
 import { getStep, POSITION_MAX, statusOf } from './read.ts'
 import { findFleetSlots, findNow } from './why.sql.ts'
+import { asleep, endOf, heldBack } from './why-asleep.ts'
 import type { WHY_REASONS } from './step.schema.ts'
 
 export interface WhyAnswer {
@@ -19,7 +20,7 @@ export interface WhyAnswer {
   estimated_start_at?: string
 }
 
-type Finding = Omit<WhyAnswer, 'step_id' | 'status' | 'running'>
+export type Finding = Omit<WhyAnswer, 'step_id' | 'status' | 'running'>
 
 const RATE_MINUTES = 5
 
@@ -30,7 +31,11 @@ export const why = (database: Database, stepId: string): Promise<WhyAnswer> =>
     const [now] = await findNow(sql)
     const at = now?.now ?? new Date(0)
     const finding =
-      settled(step) ?? running(step, at) ?? (await delayed(sql, step, at)) ?? (await queued(sql, step, at))
+      settled(step) ??
+      running(step, at) ??
+      (await asleep(sql, step, at)) ??
+      (await delayed(sql, step, at)) ??
+      (await queued(sql, step, at))
     return { step_id: stepId, status: statusOf(step), running: finding.reason === 'running', ...finding }
   })
 
@@ -90,6 +95,8 @@ async function queued(sql: Sql, step: StepRow, now: Date): Promise<Finding> {
       sentence: `It expired at ${iso(step.expires_at)}; the pod that meets it will skip it.`,
       facts: { expires_at: iso(step.expires_at) },
     }
+  const held = await heldBack(sql, step)
+  if (held) return held
   const [pause] = await findPauses(sql, step.type, step.lane_key)
   if (pause) {
     const what = [pause.type && `type ${pause.type}`, pause.key && `key ${pause.key}`]
@@ -97,7 +104,7 @@ async function queued(sql: Sql, step: StepRow, now: Date): Promise<Finding> {
       .join(', ')
     return {
       reason: 'paused',
-      sentence: `It is paused (${what}) since ${iso(pause.paused_at)}${pause.until ? `, until ${iso(pause.until)}` : ', until somebody resumes it'}${pause.reason ? `: ${pause.reason}` : ''}.`,
+      sentence: `It is paused (${what}) since ${iso(pause.paused_at)}${endOf(pause)}.`,
       facts: {
         type: pause.type,
         key: pause.key,

@@ -1,6 +1,7 @@
 /* oxlint-disable unicorn/require-post-message-target-origin -- threads are no windows: they have no origin */
 import { pathToFileURL } from 'node:url'
 import { parentPort, workerData } from 'node:worker_threads'
+import { withoutMemory, type Durable } from '../step/durable.ts'
 import {
   isStepDefinition,
   NonRetryableError,
@@ -28,7 +29,7 @@ export type Report = { id: number } & (
   | { kind: 'threw'; error: PlainError }
 )
 
-export type PlainContext = Omit<StepContext, 'signal' | 'log' | 'progress' | 'tx'>
+export type PlainContext = Omit<StepContext, 'signal' | 'log' | 'progress' | 'tx' | keyof Durable>
 
 export interface PlainError {
   name: string
@@ -72,6 +73,9 @@ async function run(order: Extract<Order, { kind: 'run' }>) {
       ...voice.context,
       signal: controller.signal,
       tx,
+      ...withoutMemory(
+        "a thread remembers nothing: let the step be without isolation: 'thread', and hand the work to a step of its own",
+      ),
     })
     voice.flush()
     report({ id, ...ending(value) })

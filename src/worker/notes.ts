@@ -3,7 +3,7 @@ import { loop, type Loop } from '../kernel/loop.ts'
 import type { Log } from '../kernel/log.ts'
 import type { StepLog } from '../step/handler.ts'
 import { insertLogs, upsertProgress, type LogLine, type ProgressNote } from '../step/notes.sql.ts'
-import { json } from './outcome.ts'
+import { json } from '../step/describe.ts'
 
 /** What handlers say while they run: log lines and progress, gathered and written together, within bounds. */
 export interface Notes {

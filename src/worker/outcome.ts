@@ -1,6 +1,8 @@
 import { backoffMs, DEFAULT_BACKOFF, type Backoff } from '../kernel/backoff.ts'
+import type { Undone } from '../execution/undo.ts'
 import type { ClaimedStep } from '../step/claim.sql.ts'
 import type { Report } from '../step/settle.sql.ts'
+import { describeError, isNonRetryable, json } from '../step/describe.ts'
 import { NonRetryableError, Wish, type StepDefinition } from '../step/handler.ts'
 
 /** How one run of a handler ended, before anything is decided. */
@@ -14,10 +16,15 @@ export type Ending =
   | { kind: 'released'; why: string }
   /** Nobody got to it in time. */
   | { kind: 'expired' }
+  /** It sleeps, or waits for something. Null: no time wakes it. */
+  | { kind: 'suspended'; delayMs: number | null; waits: boolean }
+  | { kind: 'misfit'; message: string }
+  /** It had failed or was cancelled, and what it had done is undone, as far as that could be done. */
+  | { kind: 'undone'; undone: Undone }
+  /** Failed of what is remembered, and further attempts would meet the same. */
+  | { kind: 'stuck'; error: unknown }
 
 export const RESULT_BYTES_MAX = 1024 * 1024
-const MESSAGE_MAX = 8192
-const STACK_MAX = 16_384
 const SNOOZE_MS_MAX = 10 * 365 * 86_400_000
 
 /** What becomes of the step. Pure: time and chance are arguments. */
@@ -27,7 +34,10 @@ export function reportOf(
   ending: Ending,
   startedMs: number,
   chance: number,
+  /** It has written a checkpoint: retries are counted from there. */
+  gotFurther = false,
 ): Report {
+  const tried = gotFurther ? 1 : step.attempt
   const base: Report = {
     claimId: step.claim_id,
     stepId: step.step_id,
@@ -39,6 +49,7 @@ export function reportOf(
     startedMs,
     delayMs: null,
     nextAttempt: null,
+    ...(step.has_parent ? { hasParent: true } : {}),
   }
 
   const again = (
@@ -46,10 +57,10 @@ export function reportOf(
     error: object,
     afterMs?: number,
   ): Report => {
-    if (step.attempt > step.max_retries) return { ...base, outcome: 'failed', ended, error: json(error) }
+    if (tried > step.max_retries) return { ...base, outcome: 'failed', ended, error: json(error) }
     const backoff: Backoff = { ...DEFAULT_BACKOFF, ...definition?.backoff, ...step.retry }
-    const delayMs = afterMs ?? backoffMs(backoff, step.attempt, chance)
-    return { ...base, ended, error: json(error), delayMs, nextAttempt: step.attempt + 1 }
+    const delayMs = afterMs ?? backoffMs(backoff, tried, chance)
+    return { ...base, ended, error: json(error), delayMs, nextAttempt: tried + 1 }
   }
 
   switch (ending.kind) {
@@ -65,8 +76,28 @@ export function reportOf(
         ended: 'released',
         error: json({ class: 'Released', message: ending.why }),
         delayMs: 0,
-        nextAttempt: step.attempt,
+        nextAttempt: tried,
       }
+    case 'suspended':
+      return {
+        ...base,
+        ended: 'suspended',
+        delayMs: ending.delayMs,
+        nextAttempt: tried,
+        ...(ending.waits ? { waitsFor: 'answer' } : {}),
+      }
+    case 'misfit':
+      return {
+        ...base,
+        ended: 'misfit',
+        error: json({ class: 'Misfit', message: ending.message }),
+        nextAttempt: tried,
+        waitsFor: 'attention',
+      }
+    case 'undone':
+      return undone(ending.undone)
+    case 'stuck':
+      return { ...base, outcome: 'failed', ended: 'failed', error: json(describeError(ending.error)) }
     case 'timeout':
       return again('timeout', {
         class: 'Timeout',
@@ -83,6 +114,14 @@ export function reportOf(
     case 'returned':
       if (isWish(ending.value)) return grant(ending.value)
       return complete(ending.value)
+  }
+
+  function undone({ error, left }: Undone): Report {
+    const rest = left.map(({ name, message }) => `; "${name}" could not be undone: ${message}`).join('')
+    const described = json({ ...error, message: `${error.message}${rest}` })
+    return error.class === 'Cancelled'
+      ? { ...base, outcome: 'cancelled', error: described }
+      : { ...base, outcome: 'failed', ended: 'failed', error: described }
   }
 
   function grant(wish: Wish): Report {
@@ -104,7 +143,7 @@ export function reportOf(
       ended: 'snoozed',
       error: wish.reason ? json({ class: 'Snooze', message: wish.reason }) : null,
       delayMs,
-      nextAttempt: step.attempt,
+      nextAttempt: tried,
     }
   }
 
@@ -149,50 +188,3 @@ const isWish = (value: unknown): value is Wish =>
 
 /** What matches a pattern with names, and other objects without a prototype, have no constructor to ask. */
 const nameOf = (value: object): unknown => ('constructor' in value ? value.constructor.name : undefined)
-
-/** By name too: the class may come from another copy of the library, or from a thread. */
-const isNonRetryable = (error: unknown): boolean =>
-  error instanceof NonRetryableError || (error instanceof Error && error.name === 'NonRetryableError')
-
-/**
- * Never throws, whatever a handler has thrown: an attempt that could not be handed in would hold its claim for ever, and
- * end its pod by the way. The fields of an error are what somebody put there (`Object.assign(new Error(), body)`).
- */
-export function describeError(error: unknown): { class: string; message: string; stack?: string } {
-  try {
-    if (!(error instanceof Error))
-      return { class: typeof error, message: textOf(error).slice(0, MESSAGE_MAX) }
-    const { name, message, stack } = error
-    const described = {
-      class: textOf(name || error.constructor.name),
-      message: textOf(message).slice(0, MESSAGE_MAX),
-    }
-    return stack === undefined ? described : { ...described, stack: textOf(stack).slice(0, STACK_MAX) }
-  } catch {
-    return { class: 'Unknown', message: 'what was thrown cannot be described' }
-  }
-}
-
-const textOf = (value: unknown): string =>
-  typeof value === 'string'
-    ? value
-    : ((typeof value === 'object' ? JSON.stringify(value) : undefined) ?? String(value))
-
-/**
- * JSON that Postgres takes: NUL and lone surrogates, which jsonb refuses, become U+FFFD. A result that could not be
- * stored would otherwise make its settle fail for ever.
- */
-export function json(value: unknown): string | null {
-  const text = JSON.stringify(value)
-  if (text === undefined) return null
-  return /\\u0000|\\ud[89a-f]/i.test(text) ? JSON.stringify(clean(value)) : text
-}
-
-function clean(value: unknown): unknown {
-  if (typeof value === 'string') return value.toWellFormed().replaceAll('\0', '\uFFFD')
-  if (typeof value !== 'object' || value === null) return value
-  if (Array.isArray(value)) return value.map(clean)
-  const plain: unknown = 'toJSON' in value ? JSON.parse(JSON.stringify(value)) : value
-  if (typeof plain !== 'object' || plain === null) return clean(plain)
-  return Object.fromEntries(Object.entries(plain).map(([name, field]) => [clean(name), clean(field)]))
-}

@@ -1,6 +1,9 @@
 import { AsyncLocalStorage } from 'node:async_hooks'
 import type { Database } from '../db/connect.ts'
+import { openExecution, type Execution, type ExecutionParts } from '../execution/open-execution.ts'
+import type { Standstill } from '../execution/memory.ts'
 import type { ClaimedStep } from '../step/claim.sql.ts'
+import type { Durable } from '../step/durable.ts'
 import type { Report } from '../step/settle.sql.ts'
 import { NonRetryableError, type StepContext, type StepLog } from '../step/handler.ts'
 import { idempotencyKey, publicId } from '../step/step.ts'
@@ -34,6 +37,7 @@ export interface AttemptDeps {
   podId: string
   notes: Notes
   stepTimeoutMs: number
+  executions: ExecutionParts
   /** How it ended; no report where it is handed in already (with its transaction). Called once. */
   handIn(attempt: Attempt, report: Report | undefined): void
   /** The handler itself is over, later than its report: it had ignored its signal. */
@@ -65,6 +69,9 @@ export class Attempt implements StepContext, Author {
   #limit: NodeJS.Timeout | undefined
   #progressAt = Number.NEGATIVE_INFINITY
   #log: StepLog | undefined
+  #execution: Execution | undefined
+  #isHeld = false
+  #isUndoing = false
   #ended = false
 
   constructor(step: ClaimedStep, handled: Handled, deps: AttemptDeps) {
@@ -94,7 +101,8 @@ export class Attempt implements StepContext, Author {
   }
 
   start() {
-    if (this.step.expired) return this.#handlerEnded({ kind: 'expired' })
+    // One that has begun is not cut off in the middle.
+    if (this.step.expired && this.step.fresh) return this.#handlerEnded({ kind: 'expired' })
     let returned: unknown
     try {
       returned = currentAuthor.run(this, () => this.#callHandler())
@@ -129,6 +137,19 @@ export class Attempt implements StepContext, Author {
     setTimeout(() => this.#end(this.#endingOf(reason)), LET_GO_MS).unref()
   }
 
+  /** It is paused: where it remembers anything, it goes away at its next checkpoint. */
+  hold() {
+    this.#isHeld = true
+    this.#execution?.memory.hold()
+  }
+
+  /** It was cancelled, and its next attempt undoes what it did. One that knows that goes on, it is at it. */
+  stopToUndo() {
+    const memory = this.#execution?.memory
+    if (memory?.hasRead && !memory.isFailing)
+      this.stop(new Stop('cancelled', 'the step is cancelled, and what it did is to be undone'))
+  }
+
   blame(error: unknown, poison: boolean) {
     this.#end({ kind: 'crashed', error, poison })
   }
@@ -150,8 +171,66 @@ export class Attempt implements StepContext, Author {
 
   #handlerEnded(ending: Ending) {
     this.over = true
-    if (this.#ended) this.#deps.onOver(this)
+    if (this.#ended) return this.#deps.onOver(this)
+    const remembers = this.#execution !== undefined || !this.step.fresh
+    const isOwn = ending.kind === 'returned' || ending.kind === 'threw'
+    if (remembers && isOwn && !this.#stop) void this.#lookBack(ending)
     else this.#end(ending)
+  }
+
+  /** What it remembers has a say in how it ends. */
+  async #lookBack(own: Ending) {
+    let ending = own
+    try {
+      const { memory, isFinal, unheeded } = this.#remembered
+      const failed = ending.kind === 'returned' ? unheeded() : undefined
+      if (failed) ending = { kind: 'threw', error: failed.error }
+      const isOver = ending.kind === 'returned' || this.#reportOf(ending).outcome === 'failed'
+      if (await memory.failure()) {
+        const missed = await memory.missedUndo()
+        if (missed === undefined) return await this.#undo()
+        return this.#end(isOver ? { kind: 'misfit', message: missed } : ending)
+      }
+      // What failed for good stays, for people; before another attempt it is forgotten.
+      if (ending.kind === 'threw' && !isOver && (await isFinal(ending.error)))
+        return this.#end({ kind: 'stuck', error: ending.error })
+      const missed =
+        ending.kind === 'returned' ? await memory.missed() : isOver ? await memory.missedUndo() : undefined
+      this.#end(missed === undefined ? ending : { kind: 'misfit', message: missed })
+    } catch (error) {
+      this.#end({ kind: 'threw', error })
+    }
+  }
+
+  async #undo() {
+    if (this.#isUndoing) return
+    this.#isUndoing = true
+    const undone = await this.#remembered.undo()
+    this.#end(undone ? { kind: 'undone', undone } : SUPERSEDED)
+  }
+
+  /** The handler stands still, and nobody waits for it any more. */
+  #standStill(how: Standstill) {
+    this.over = true
+    this.#end(how.kind === 'superseded' ? SUPERSEDED : how)
+  }
+
+  get #remembered(): Execution {
+    if (this.#execution) return this.#execution
+    this.#execution = openExecution(this.#deps.executions, {
+      stepId: this.step.step_id,
+      claimId: this.step.claim_id,
+      fresh: this.step.fresh === true,
+      limitMs: this.#limitMs,
+      signal: this.signal,
+      onStandstill: (how) => this.#standStill(how),
+      onUndo: () => {
+        this.over = true
+        if (!this.#ended) void this.#undo().catch((error: unknown) => this.#end({ kind: 'threw', error }))
+      },
+    })
+    if (this.#isHeld) this.#execution.memory.hold()
+    return this.#execution
   }
 
   #endingOf(reason: Stop): Ending {
@@ -163,22 +242,56 @@ export class Attempt implements StepContext, Author {
   #end(ending: Ending) {
     if (this.#ended) return
     this.#ended = true
+    this.#execution?.memory.end()
     if (this.#limit) clearTimeout(this.#limit)
     // A handler that stopped because it was told to did not fail.
     const report = this.#reportOf(this.#stop && ending.kind === 'threw' ? this.#endingOf(this.#stop) : ending)
+    if (report.delayMs) report.endedMs = performance.now()
     if (this.#transaction) void this.#endTransaction(this.#transaction, report)
-    else this.#deps.handIn(this, report)
+    else this.#handIn(report)
+  }
+
+  /** One that fails for good and has something to undo does that in its next attempt, from a replay: all ways alike. */
+  #handIn(report: Report) {
+    const execution = this.#execution
+    if (report.outcome === 'failed' && !this.step.fresh && !execution?.hasUndos)
+      return this.#handInFailed(report)
+    if (!execution?.hasUndos || execution.memory.isFailing) return this.#deps.handIn(this, report)
+    if (report.outcome !== 'failed') return this.#deps.handIn(this, { ...report, hasUndos: true })
+    const ended = report.ended === 'poison' ? 'pod_died' : report.ended
+    const again = { ...report, outcome: null, ended, delayMs: 0, nextAttempt: 1 }
+    execution.fail(report.error).then(
+      () => this.#deps.handIn(this, again),
+      () => this.#deps.handIn(this, report),
+    )
+  }
+
+  /** Out of time, or of pods, before its code came by what is to be undone: somebody has to look. */
+  #handInFailed(report: Report) {
+    const { memory } = this.#remembered
+    memory.missedUndo().then(
+      (missed) =>
+        this.#deps.handIn(
+          this,
+          missed === undefined || memory.isFailing
+            ? report
+            : this.#reportOf({ kind: 'misfit', message: missed }),
+        ),
+      () => this.#deps.handIn(this, report),
+    )
   }
 
   #reportOf(ending: Ending): Report {
-    return reportOf(this.step, this.#handled.definition, ending, this.startedMs, Math.random())
+    const gotFurther = this.#execution?.memory.gotFurther
+    return reportOf(this.step, this.#handled.definition, ending, this.startedMs, Math.random(), gotFurther)
   }
 
   async #endTransaction(transaction: StepTransaction, report: Report) {
     if (report.outcome !== 'completed') {
       await transaction.rollback()
-      return this.#deps.handIn(this, report)
+      return this.#handIn(report)
     }
+    if (this.#execution?.hasUndos) report.hasUndos = true
     try {
       // Refused: what the handler wrote is undone; handing in the report again is refused again, and counted.
       const isSettled = await transaction.commit(report)
@@ -259,10 +372,52 @@ export class Attempt implements StepContext, Author {
       return this.#transaction.open()
     }
   }
+
+  get run(): Durable['run'] {
+    return this.#remembered.ctx.run
+  }
+
+  get sleep(): Durable['sleep'] {
+    return this.#remembered.ctx.sleep
+  }
+
+  get sleepUntil(): Durable['sleepUntil'] {
+    return this.#remembered.ctx.sleepUntil
+  }
+
+  get waitForEvent(): Durable['waitForEvent'] {
+    return this.#remembered.ctx.waitForEvent
+  }
+
+  get submit(): Durable['submit'] {
+    return this.#remembered.ctx.submit
+  }
+
+  get submitAll(): Durable['submitAll'] {
+    return this.#remembered.ctx.submitAll
+  }
+
+  get onFailure(): Durable['onFailure'] {
+    return this.#remembered.ctx.onFailure
+  }
+
+  get now(): Durable['now'] {
+    return this.#remembered.ctx.now
+  }
+
+  get random(): Durable['random'] {
+    return this.#remembered.ctx.random
+  }
+
+  get version(): Durable['version'] {
+    return this.#remembered.ctx.version
+  }
 }
 
 const isThenable = (value: unknown): value is PromiseLike<unknown> =>
   typeof value === 'object' && value !== null && 'then' in value && typeof value.then === 'function'
+
+const SUPERSEDED: Ending = { kind: 'released', why: 'another attempt had written what it remembers' }
 
 class BadArguments extends NonRetryableError {
   constructor(issues: { path: PropertyKey[]; message: string }[]) {

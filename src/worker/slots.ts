@@ -3,7 +3,10 @@ import type { Report } from '../step/settle.sql.ts'
 import type { Registry } from './registry.ts'
 import { Attempt, type AttemptDeps, type Stop } from './run-attempt.ts'
 
-export interface SlotsOptions extends Pick<AttemptDeps, 'database' | 'podId' | 'notes' | 'stepTimeoutMs'> {
+export interface SlotsOptions extends Pick<
+  AttemptDeps,
+  'database' | 'podId' | 'notes' | 'stepTimeoutMs' | 'executions'
+> {
   capacity: number
   registry: Registry
   /** An attempt ended after so many milliseconds; no report where it is handed in already. */

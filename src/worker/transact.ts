@@ -1,9 +1,11 @@
 import type { Database, Sql } from '../db/connect.ts'
-import { isUnavailable } from '../db/failure.ts'
 import { FleetError } from '../errors.ts'
 import { pass } from '../kernel/failpoint.ts'
 import { type ClaimedStep } from '../step/claim.sql.ts'
-import { boundRest, lockClaim, settle, wasCompleted, type Report } from '../step/settle.sql.ts'
+import { learnFate } from '../step/learn-fate.ts'
+import { answerParents, findToldToUndo, lockLetters } from '../step/wake.sql.ts'
+import { settle, type Report } from '../step/settle.sql.ts'
+import { boundRest, wasCompleted } from '../step/transact.sql.ts'
 
 /** The transaction of one handler, which commits together with the settle of its step. */
 export interface StepTransaction {
@@ -15,9 +17,6 @@ export interface StepTransaction {
 }
 
 class RolledBack extends Error {}
-
-const ASK_MS = 10_000
-const ASK_AGAIN_MS = 250
 
 export function stepTransaction(
   database: Pick<Database, 'begin'>,
@@ -39,11 +38,17 @@ export function stepTransaction(
         const report = await wish
         if (!report) throw new RolledBack()
         await pass('transaction.before_settle')
+        const its = [step.step_id]
+        if (step.has_parent || report.hasUndos)
+          await lockLetters(tx, report.hasUndos ? its : [], step.has_parent ? its : [])
+        // It was cancelled meanwhile: its next attempt undoes what it did, and what it writes here is undone now.
+        if (report.hasUndos && (await findToldToUndo(tx, its)).length > 0) throw new RolledBack()
         const [, refused] = await Promise.all([
           boundRest(tx),
           settle(tx, podId, [{ ...report, mayStand: true }], []),
         ])
         if (refused.length > 0) throw new RolledBack()
+        if (step.has_parent) await answerParents(tx, [step.step_id])
         await pass('transaction.before_commit')
       }, limitMs)
       ended.catch(refuse)
@@ -51,24 +56,13 @@ export function stepTransaction(
     return opened
   }
 
-  /**
-   * Asked until the database answers. An attempt that is handed in as failed because nobody could be asked stands beside
-   * the outcome that it had (seen once in a million steps under 518 faults).
-   */
-  async function wasCommitted(): Promise<boolean> {
-    const until = performance.now() + limitMs
-    for (;;)
-      try {
-        return await database.begin(async (tx) => {
-          // Whoever locks the claim row has waited for the end of the transaction that settled under it.
-          await lockClaim(tx, step.claim_id)
-          return (await wasCompleted(tx, step.claim_id, step.step_id)).length > 0
-        }, ASK_MS)
-      } catch (error) {
-        if (!isUnavailable(error) || performance.now() > until) throw error
-        await new Promise((resolve) => setTimeout(resolve, ASK_AGAIN_MS))
-      }
-  }
+  const wasCommitted = () =>
+    learnFate(
+      database,
+      step.claim_id,
+      limitMs,
+      async (tx) => (await wasCompleted(tx, step.claim_id, step.step_id)).length > 0,
+    )
 
   return {
     open,

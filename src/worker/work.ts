@@ -1,15 +1,14 @@
 import type { Database } from '../db/connect.ts'
 import { isUnavailable, sqlState } from '../db/failure.ts'
+import type { ExecutionParts } from '../execution/open-execution.ts'
+import { settleExecutions, touchesWaits } from '../execution/settle-executions.ts'
 import { pass } from '../kernel/failpoint.ts'
 import type { Log } from '../kernel/log.ts'
-import {
-  findSettledElsewhere,
-  findStrayClaims,
-  type ClaimedStep,
-  type DroppedSteps,
-} from '../step/claim.sql.ts'
+import type { Meters } from '../kernel/meters.ts'
+import type { ClaimedStep, DroppedSteps } from '../step/claim.sql.ts'
 import { takeTurns, type Turn } from '../step/circle.ts'
 import { exchange } from '../step/exchange.sql.ts'
+import { findSettledElsewhere } from '../step/held.sql.ts'
 import { settle, type RefusedReport, type Report } from '../step/settle.sql.ts'
 import { carrier, type Carrier } from './carry.ts'
 import { createLimitedClaims } from './claim-limited.ts'
@@ -19,6 +18,7 @@ import type { Notes } from './notes.ts'
 import { createOutbox, type Mail } from './outbox.ts'
 import { releaseReport } from './outcome.ts'
 import type { Registry } from './registry.ts'
+import { createStrayRelease } from './release-stray.ts'
 import { LET_GO_MS, Stop } from './run-attempt.ts'
 import { createSlots } from './slots.ts'
 
@@ -32,12 +32,14 @@ export interface WorkerOptions {
   pollMs: number
   stepTimeoutMs: number
   notes: Notes
+  executions: ExecutionParts
+  meters: Meters
   log: Log
   mayClaim(): boolean
   /** Something lies in a lane again: tell whoever waits. */
   onPutBack(): void
-  /** A step of a limited type has ended: another pod may start one. */
-  onLimitFreed(): void
+  /** Something may start that could not before: tell the other pods. */
+  onReady(): void
   /** A step of this pod is due again in so many milliseconds. */
   onDueIn(ms: number): void
   onRunning(running: number, stuck: number): void
@@ -50,7 +52,7 @@ export interface PodWorker {
   ring(): void
   /** Something was put to the front of a lane. */
   lookAtFronts(): void
-  /** Looks whether steps that run here have been cancelled. */
+  /** Looks whether steps that run here have been cancelled, or paused. */
   lookForCancelled(): Promise<void>
   /** Limits may have changed. */
   refreshLimits(): Promise<void>
@@ -73,11 +75,8 @@ const SWEEP_MS = 25_000
  * such look walks every dead entry. */
 const IDLE_SWEEP_MS = 2000
 const UNIQUE_VIOLATION = '23505'
+const NO_LABEL = ['']
 const CONTENDED_MS = 20
-/** An exchange that we gave up waiting for may still commit on the server, after the look that followed it. */
-const STRAY_CHECK_MS = 30_000
-/** Older than any exchange that may still be answered: its deadline is 10 s. */
-const STRAY_SECONDS = 15
 /** What was claimed ahead does not wait longer than this behind steps that turned out slow: others may be idle. */
 const WAIT_AHEAD_MS = 250
 /** Looked at twice: to a process that was frozen, or got no processor, its steps look old before they could end. */
@@ -87,13 +86,20 @@ export const STUCK_SHARE = 0.5
 
 /** The claim loop: hands in what ended, takes what there are free slots for, in one statement. */
 export function createWorker(options: WorkerOptions): PodWorker {
-  const { database, podId, registry, capacity, log } = options
+  const { database, podId, registry, capacity, meters, log } = options
   const types = [...registry.keys()]
   const marks = createMarks()
   const limits = createLimitedClaims(database, types)
   const outbox = createOutbox()
   const ahead = createLookAhead(capacity)
   const slots = createSlots({ ...options, database: options.transactions, onEnd, onRelieved: show })
+  const strayClaims = createStrayRelease({
+    database,
+    podId,
+    openClaims: () => outbox.openClaims(),
+    onReleased: putBack,
+    log,
+  })
   let limitFreed = false
   let claiming = true
   let answerLost = false
@@ -107,7 +113,6 @@ export function createWorker(options: WorkerOptions): PodWorker {
   let asked = 0
   let sweptAt = performance.now()
   const sweepMs = SWEEP_MS * (0.8 + Math.random() * 0.4)
-  let strayCheckedAt = performance.now()
   let turns: readonly Turn[] = []
   let pollTimer: NodeJS.Timeout | undefined
   let aheadTimer: NodeJS.Timeout | undefined
@@ -125,7 +130,7 @@ export function createWorker(options: WorkerOptions): PodWorker {
     async trip() {
       try {
         if (answerLost) {
-          await releaseStrayClaims(0)
+          await strayClaims.releaseAll()
           answerLost = false
         } else await turn()
       } finally {
@@ -149,7 +154,9 @@ export function createWorker(options: WorkerOptions): PodWorker {
 
   async function turn(): Promise<void> {
     const mail = outbox.take(REPORTS_PER_EXCHANGE)
-    const free = mayFind || cameFull ? Math.max(freeSlots(), 0) : 0
+    // What touches waits has a transaction of its own, which takes nothing: what lies there is looked for next.
+    const looks = (mayFind || cameFull) && !touchesWaits(mail.reports)
+    const free = looks ? Math.max(freeSlots(), 0) : 0
     const isLimitFreed = limitFreed
     limitFreed = false
     if (free > 0) {
@@ -158,6 +165,7 @@ export function createWorker(options: WorkerOptions): PodWorker {
     }
     const goesShortWay = mail.reports.some((report) => !report.mayStand)
     asked += free
+    const sentAt = performance.now()
     let rows
     try {
       const held = pass('exchange.before')
@@ -177,17 +185,31 @@ export function createWorker(options: WorkerOptions): PodWorker {
       asked -= free
     }
     outbox.delivered(mail)
+    meters.exchangeSeconds.observe(free > 0 ? 'claim' : 'settle', (performance.now() - sentAt) / 1000)
     receive(mail, rows, free)
-    if (isLimitFreed) options.onLimitFreed()
+    if (isLimitFreed) options.onReady()
     if (free > 0) await claimLimited(free)
-    if (performance.now() - strayCheckedAt > STRAY_CHECK_MS) await releaseStrayClaims(STRAY_SECONDS)
+    await strayClaims.ifDue()
   }
 
   function send(mail: Mail, free: number): Promise<(ClaimedStep | RefusedReport | DroppedSteps)[]> {
+    if (touchesWaits(mail.reports)) return settleWaits(mail)
     if (free === 0) return database.run((sql) => settle(sql, podId, mail.reports, mail.ended))
     sweepIfDue()
     const want = { podId, types, limit: free, turns, ...marks.all() }
     return database.run((sql) => exchange(sql, want, mail.reports, mail.ended))
+  }
+
+  async function settleWaits({ reports, ended }: Mail): Promise<RefusedReport[]> {
+    const { refused, woken } = await settleExecutions(database, podId, reports, ended)
+    if (woken > 0) tellWoken()
+    return refused
+  }
+
+  /** Executions may go on, here and elsewhere. */
+  function tellWoken() {
+    mayFind = true
+    options.onReady()
   }
 
   function receive({ reports }: Mail, rows: (ClaimedStep | RefusedReport | DroppedSteps)[], free: number) {
@@ -238,6 +260,7 @@ export function createWorker(options: WorkerOptions): PodWorker {
 
   function take(claimed: ClaimedStep[]) {
     if (claimed.length === 0) return
+    meters.claimed.add(NO_LABEL, claimed.length)
     marks.took(claimed, performance.now())
     turns = takeTurns(turns, claimed)
     for (const step of claimed) outbox.opened(step.claim_id)
@@ -269,13 +292,18 @@ export function createWorker(options: WorkerOptions): PodWorker {
 
   function onEnd(step: ClaimedStep, report: Report | undefined, ranMs: number) {
     ahead.ran(ranMs)
+    meters.attemptSeconds.observe(step.type, ranMs / 1000)
+    meters.ended.add([step.type, report?.outcome ?? report?.ended ?? 'completed'])
     if (limits.has(step.type)) {
       limitFreed = true
       // Another of its type may start now, here as well.
       mayFind = true
     }
     if (report) outbox.add(report)
-    else outbox.closed(step.claim_id)
+    else {
+      outbox.closed(step.claim_id)
+      if (step.has_parent) tellWoken()
+    }
     worker.ring()
   }
 
@@ -285,27 +313,8 @@ export function createWorker(options: WorkerOptions): PodWorker {
 
   function noteRefusals(rows: { kind: string }[]) {
     const fenced = rows.filter((row) => row.kind === 'fenced').length
+    if (fenced > 0) meters.refused.add(NO_LABEL, fenced)
     if (fenced > 0) log.warn({ refused: fenced }, 'late answers were refused: their claims are gone')
-  }
-
-  /** An exchange whose answer was lost may have claimed steps that nobody here knows of: they go back. */
-  async function releaseStrayClaims(olderThanSeconds: number) {
-    strayCheckedAt = performance.now()
-    const stray = await database.run((sql) =>
-      findStrayClaims(sql, podId, outbox.openClaims(), olderThanSeconds),
-    )
-    if (stray.length > 0) {
-      await pass('stray.found')
-      const why = 'the answer to its claim was lost'
-      const released = stray.flatMap(({ id, step_ids, attempts: numbers }) =>
-        step_ids.map((stepId, i) => releaseReport(id, stepId, numbers[i] ?? 1, why)),
-      )
-      const claims = stray.map(({ id }) => id)
-      await database.run((sql) => settle(sql, podId, released, claims))
-      await pass('stray.released')
-      log.info({ steps: released.length }, 'released steps whose claim was answered to nobody')
-      putBack()
-    }
   }
 
   /** To the front of its lane, which has marks of its own: here as elsewhere. */
@@ -322,7 +331,13 @@ export function createWorker(options: WorkerOptions): PodWorker {
     if (held.length === 0) return
     const settled = await database.run((sql) => findSettledElsewhere(sql, held))
     for (const { step_id, status } of settled) {
-      slots.find(step_id)?.stop(new Stop('cancelled', `the step is ${status}`))
+      const attempt = slots.find(step_id)
+      if (status === 'undo') {
+        attempt?.stopToUndo()
+        continue
+      }
+      if (status === 'paused') attempt?.hold()
+      else attempt?.stop(new Stop('cancelled', `the step is ${status}`))
       release(slots.takeBack({ step: step_id }), `the step is ${status}`)
     }
   }

@@ -92,6 +92,30 @@ const DEEDS: Record<string, () => Promise<{ target: string | null; details: obje
     await client.resume({ type: 'mail' })
     return { target: 'mail', details: { type: 'mail' } }
   },
+  async pauseExecution() {
+    const { step_id } = await client.startExecution({ execution_id: 'order-1', task_name: 'nobody.handles' })
+    assert.match(step_id, /^step_/)
+    await client.pauseExecution({ execution_id: 'order-1', reason: 'stock-taking' })
+    return { target: 'order-1', details: { execution: 'order-1', reason: 'stock-taking' } }
+  },
+  async resumeExecution() {
+    await client.resumeExecution({ execution_id: 'order-1' })
+    return { target: 'order-1', details: { execution: 'order-1' } }
+  },
+  async cancelExecution() {
+    await client.cancelExecution({ execution_id: 'order-1' })
+    const { step_id } = await client.getExecution({ execution_id: 'order-1' })
+    return { target: step_id, details: { reason: 'cancelled by an operator', claimed: false } }
+  },
+  async retryExecution() {
+    await client.retryExecution({ execution_id: 'order-1', reason: 'they want it after all' })
+    return { target: 'order-1', details: { from: 'failure', reason: 'they want it after all' } }
+  },
+  async restartExecution() {
+    await client.cancelExecution({ execution_id: 'order-1' })
+    await client.restartExecution({ execution_id: 'order-1' })
+    return { target: 'order-1', details: { from: 'top' } }
+  },
   async setLimit() {
     await client.setLimit({ type: 'mail', max_running: 3 })
     return { target: 'mail', details: { max_running: 3, max_running_per_key: null } }
@@ -132,6 +156,8 @@ test('where the line cannot be written, nothing is changed', async () => {
     ['/steps/cancel', { filter: { type: 'nobody.handles' } }],
     [`/steps/${failed}/retry`, {}],
     ['/admin/pause', { type: 'shut' }],
+    ['/admin/pause', { execution: 'shut-*' }],
+    ['/api/v1/executions/order-1/cancel', undefined],
     ['/admin/resume', { type: 'mail' }],
     ['/admin/limits', { type: 'shut', max_running: 1 }],
     [`/admin/pods/${pod.id}/drain`, { enabled: true }],

@@ -68,6 +68,39 @@ end$$;
 create trigger audit_redriven after insert on fleet_q.redrives
   referencing new table as new_rows for each statement execute function chaos.redriven();
 
+-- What an execution remembers: when it was accepted; and what changed or went of it after that.
+create function chaos.remembered() returns trigger language plpgsql as $$begin
+  insert into chaos.audit (what, step_id, claim_id, attempt, detail)
+  select 'remembered', step_id, claim_id, turn, number || ' ' || name from new_rows where turn is not null;
+  return null;
+end$$;
+create trigger audit_remembered after insert on fleet_q.checkpoints
+  referencing new table as new_rows for each statement execute function chaos.remembered();
+
+create function chaos.remembered_again() returns trigger language plpgsql as $$begin
+  insert into chaos.audit (what, step_id, claim_id, attempt, detail)
+  select case when was.turn is null then 'remembered' else 'checkpoint changed' end, made.step_id, made.claim_id,
+    coalesce(made.turn, was.turn), made.number || ' ' || made.name
+  from new_rows as made join old_rows as was using (step_id, name, number)
+  where case when was.turn is null then made.turn is not null
+    else (was.turn, was.kind, was.child_id, was.result, was.error)
+      is distinct from (made.turn, made.kind, made.child_id, made.result, made.error) end;
+  return null;
+end$$;
+create trigger audit_remembered_again after update on fleet_q.checkpoints
+  referencing new table as new_rows old table as old_rows for each statement execute function chaos.remembered_again();
+
+-- A failure may be forgotten, for another try. Nothing else, but by a redrive and by retention.
+create function chaos.forgotten() returns trigger language plpgsql as $$begin
+  insert into chaos.audit (what, step_id, claim_id, attempt, detail)
+  select case when error is null then 'checkpoint gone' else 'failure forgotten' end, step_id, claim_id, turn,
+    number || ' ' || name
+  from old_rows where turn is not null;
+  return null;
+end$$;
+create trigger audit_forgotten after delete on fleet_q.checkpoints
+  referencing old table as old_rows for each statement execute function chaos.forgotten();
+
 create function chaos.pod_changed() returns trigger language plpgsql as $$begin
   insert into chaos.audit (what, pod_id, detail) values ('pod', new.id, concat_ws(' to ', old.status, new.status));
   return null;
@@ -89,6 +122,8 @@ create trigger audit_term_ended after update on fleet_q.leader_terms
 
 -- Written by handlers, in the transactions that commit with their settles.
 create table chaos.ledger (step_id text not null, attempt int not null);
+-- Written by bodies of executions, in the transactions that commit with their checkpoints.
+create table chaos.written (step_id text not null, place text not null, value text not null);
 
 -- What the client was told, put here when the run is over.
 create table chaos.history (
@@ -98,7 +133,15 @@ create table chaos.history (
   at timestamptz not null
 );
 -- What the sink was asked to do.
-create table chaos.effects (step_id text not null, attempt int not null, pid int not null);
+create table chaos.effects (
+  step_id text not null,
+  attempt int not null,
+  pid int not null,
+  -- Of an execution: at which place, what the body brought, and what the handler had been given before.
+  place text,
+  value text,
+  seen jsonb
+);
 -- Pods that the nemesis has killed.
 create table chaos.kills (pod_id text not null, at timestamptz not null);
 -- Times in which recovery cannot be expected to be quick.

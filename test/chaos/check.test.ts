@@ -14,6 +14,7 @@ import { INVARIANTS } from './check/invariants.ts'
 import { strangeEnd } from './check/strange-end.ts'
 import { KEPT_FORGED } from './forged/kept.ts'
 import { makeSoundHistory } from './forged/sound-history.ts'
+import { REMEMBERED_FORGED } from './forged/remembered.ts'
 import { TOLD_FORGED } from './forged/told.ts'
 import { DEAD_AFTER_SECONDS, type End } from './keep-pod.ts'
 
@@ -23,7 +24,7 @@ const folder = mkdtempSync(join(tmpdir(), 'fleet-q-check-'))
 atEnd(() => rmSync(folder, { recursive: true }))
 const db = await testDatabase()
 await startAudit(db.sql)
-const forgeries = [...TOLD_FORGED, ...KEPT_FORGED]
+const forgeries = [...TOLD_FORGED, ...KEPT_FORGED, ...REMEMBERED_FORGED]
 const history = await makeSoundHistory(db, join(folder, 'effects'))
 
 class Undone extends Error {}

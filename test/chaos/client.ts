@@ -1,34 +1,16 @@
-import { createWriteStream } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { call, type Reply } from '../support/http.ts'
+import type { Caller } from './caller.ts'
 import { createRandom } from './random.ts'
-import type { World } from './world.ts'
 
-/**
- * A client that does not give up: every submit has a key, and is sent again until it is accepted. What it asked and
- * what it was told goes into its history.
- */
+/** A client of plain steps: every submit has a key, and is sent again until it is accepted. */
 export interface Client {
   readonly accepted: number
-  readonly told: Told[]
-  /** Answers that no fault explains: neither 2xx, nor 503, nor what an operator's call may say. */
-  readonly strange: string[]
   /** Fulfilled when all steps are accepted. */
   run(): Promise<void>
 }
 
-export interface Told {
-  op: string
-  f: 'submit' | 'cancel' | 'retry'
-  stepId: string
-  at: Date
-}
-
 const BATCH = 250
 const CALLERS = 4
-/** A call that got lost in a network is given up by then; whether it was done, nobody knows. */
-const CALL_LIMIT_MS = 8000
-const REST_MS = 50
 
 interface StepWish {
   type: string
@@ -66,43 +48,13 @@ function wish(seed: number, n: number): StepWish {
 }
 
 export function createClient(
-  world: World,
+  { told, strange, note, ask, insist }: Caller,
   plan: { seed: number; steps: number; minutes: number },
-  historyFile: string,
 ): Client {
-  const history = createWriteStream(historyFile)
-  const note = (line: object) => void history.write(`${JSON.stringify({ at: Date.now(), ...line })}\n`)
-  const told: Told[] = []
-  const strange: string[] = []
   let accepted = 0
   let next = 0
   const random = createRandom(plan.seed + 1)
-
-  /** Undefined: nobody knows whether it was done. */
-  async function ask(method: string, path: string, body: unknown, key?: string): Promise<Reply | undefined> {
-    const slot = world.podBy(random.next())
-    if (!slot?.pod) return undefined
-    return call(
-      slot.pod.url,
-      method,
-      path,
-      body,
-      key === undefined ? {} : { 'idempotency-key': key },
-      CALL_LIMIT_MS,
-    ).catch(() => undefined)
-  }
-
-  async function until2xx(op: string, path: string, body: unknown): Promise<Reply> {
-    for (;;) {
-      note({ type: 'invoke', op, path })
-      const reply = await ask('POST', path, body, op)
-      if (reply && (reply.status === 201 || reply.status === 200)) return reply
-      note({ type: 'info', op, status: reply?.status })
-      if (reply && reply.status !== 503)
-        strange.push(`${path} answered ${reply.status}: ${JSON.stringify(reply.body).slice(0, 300)}`)
-      await sleep(REST_MS)
-    }
-  }
+  const dice = () => random.next()
 
   async function submitNext() {
     const first = next
@@ -111,10 +63,14 @@ export function createClient(
     const steps = Array.from({ length: count }, (_, i) => wish(plan.seed, first + i))
     // A few by themselves: their inserts are shared with those of other callers.
     const alone = steps.splice(0, 5)
+    const batch = `b${first}`
     const [many] = await Promise.all([
-      steps.length > 0 ? until2xx(`b${first}`, '/submit/batch', { steps }) : undefined,
+      steps.length > 0
+        ? insist({ op: batch, key: batch, path: '/submit/batch', body: { steps }, dice })
+        : undefined,
       ...alone.map(async (step) => {
-        const reply = await until2xx(step.args.op, '/submit', step)
+        const { op } = step.args
+        const reply = await insist({ op, key: op, path: '/submit', body: step, dice })
         keep([step], [String(reply.body['step_id'])])
       }),
     ])
@@ -129,13 +85,13 @@ export function createClient(
     accepted += steps.length
   }
 
-  /** Cancels one of the latest steps, or tries one again. */
+  /** Cancels one of the latest steps, or tries one again. Executions have plans of their own for that. */
   async function meddle() {
     const one = told[told.length - 1 - Math.floor(random.next() * Math.min(told.length, 1000))]
-    if (!one || one.f !== 'submit') return
+    if (!one || one.f !== 'submit' || !one.op.startsWith('s')) return
     const verb = random.pick(['cancel', 'cancel', 'retry'] as const)
     note({ type: 'invoke', op: one.op, f: verb })
-    const reply = await ask('POST', `/steps/${one.stepId}/${verb}`, {})
+    const reply = await ask(random.next(), `/steps/${one.stepId}/${verb}`, {})
     note({ type: reply ? 'ok' : 'info', op: one.op, f: verb, status: reply?.status })
     if (reply?.status === 200) told.push({ ...one, f: verb, at: new Date() })
     // 409: it has ended, or it has not; whoever meddles may come too late.
@@ -159,12 +115,9 @@ export function createClient(
     get accepted() {
       return accepted
     },
-    told,
-    strange,
     async run() {
       const startedAt = performance.now()
       await Promise.all(Array.from({ length: CALLERS }, () => caller(startedAt)))
-      await new Promise((resolve) => history.end(resolve))
     },
   }
 }

@@ -44,7 +44,7 @@ const faults = Array.from({ length: Math.ceil(kills * SPARE) }, (_, n): Fault =>
   dice: random.next(),
 }))
 const minutes = faults.reduce((sum, { restMs }) => sum + restMs, 0) / 60_000
-const plan = { seed, pods: PODS, steps: Math.round(minutes * STEPS_A_MINUTE), minutes, faults }
+const plan = { seed, pods: PODS, steps: Math.round(minutes * STEPS_A_MINUTE), executions: 0, minutes, faults }
 
 const folder = join(import.meta.dirname, '../../.cache/kills', String(seed))
 rmSync(folder, { recursive: true, force: true })

@@ -6,6 +6,8 @@ export interface Plan {
   seed: number
   pods: number
   steps: number
+  /** Beside them, over the same time. */
+  executions: number
   /** Steps are submitted over so long. */
   minutes: number
   faults: Fault[]
@@ -31,13 +33,14 @@ export interface Wish {
   minutes: number
   pods: number
   steps: number
+  executions: number
   faults: number
   /** Faults that this machine cannot make. */
   without: Kind[]
 }
 
 /** Every kind once, in an order drawn by chance, then again: a kind that comes up by luck alone may not come up. */
-export function makePlan({ seed, minutes, pods, steps, faults, without }: Wish): Plan {
+export function makePlan({ seed, minutes, pods, steps, executions, faults, without }: Wish): Plan {
   const random = createRandom(seed)
   const kinds = (Object.keys(KINDS) as Kind[]).filter((kind) => !without.includes(kind))
   const deck: Kind[] = []
@@ -46,6 +49,7 @@ export function makePlan({ seed, minutes, pods, steps, faults, without }: Wish):
     seed,
     pods,
     steps,
+    executions,
     minutes,
     faults: deck.slice(0, faults).map((kind, i) => ({
       n: i + 1,

@@ -8,6 +8,7 @@ export interface Report {
   startedAt: string
   seconds: number
   accepted: number
+  executions: number
   /** How often each kind really happened. */
   faults: Record<string, number>
   happened: Happened[]
@@ -23,6 +24,8 @@ export interface Report {
     poison: number
     pods: number
     terms: number
+    checkpoints: number
+    events: number
   }
   broken: number
 }
@@ -39,8 +42,9 @@ export function inWords(report: Report): string {
   const done = Object.values(report.faults).reduce((sum, n) => sum + n, 0)
   const lines = [
     '',
-    `${report.accepted} steps accepted, ${totals.settled} outcomes; ${done} faults in ${report.seconds} s (seed ${report.seed})`,
+    `${report.accepted} steps and ${report.executions} executions accepted, ${totals.settled} outcomes; ${done} faults in ${report.seconds} s (seed ${report.seed})`,
     `${totals.pods} pods lived, ${totals.terms} terms; ${totals.died_under} attempts died with their pods, ${totals.refused} late answers were refused, ${totals.poison} steps were poison`,
+    `${totals.checkpoints} checkpoints were written, ${totals.events} events were kept`,
     recovery.steps > 0
       ? `claimed again after a kill: p50 ${seconds(recovery.p50Ms)}, p99 ${seconds(recovery.p99Ms)}, worst ${seconds(recovery.maxMs)}, over ${recovery.steps} steps of ${recovery.kills} pods`
       : 'no killed pod held anything',

@@ -4,7 +4,9 @@ import { checkAll, loadHistory, measureRecovery, type Verdict } from './check/ch
 import { compareCounts } from './check/counts.ts'
 import { GAPS } from './check/invariants.ts'
 import { strangeEnd } from './check/strange-end.ts'
+import { createCaller } from './caller.ts'
 import { createClient } from './client.ts'
+import { createExecutions } from './executions.ts'
 import { DEAD_AFTER_SECONDS } from './keep-pod.ts'
 import { unleash } from './nemesis.ts'
 import type { Plan } from './plan.ts'
@@ -23,10 +25,19 @@ const LOOK_EVERY_MS = 1000
 export async function runPlan(plan: Plan, folder: string, say: (line: string) => void): Promise<Report> {
   const startedAt = new Date()
   const world = await makeWorld({ folder, pods: plan.pods, say })
-  const client = createClient(world, plan, join(folder, 'history.jsonl'))
-  const told = setInterval(() => say(`${client.accepted} of ${plan.steps} steps accepted`), 10_000)
-  const [happened] = await Promise.all([unleash(world, plan.faults), client.run()])
+  const caller = createCaller(world, join(folder, 'history.jsonl'))
+  const client = createClient(caller, plan)
+  const executions = createExecutions(caller, plan)
+  const told = setInterval(
+    () =>
+      say(
+        `${client.accepted} of ${plan.steps} steps and ${executions.accepted} of ${plan.executions} executions accepted`,
+      ),
+    10_000,
+  )
+  const [happened] = await Promise.all([unleash(world, plan.faults), client.run(), executions.run()])
   clearInterval(told)
+  await caller.end()
   say('the faults are over; waiting for what is left')
   const quietAt = performance.now()
   const live = await workOff(world)
@@ -37,7 +48,7 @@ export async function runPlan(plan: Plan, folder: string, say: (line: string) =>
   say('checking')
   for (const { beganAt, endedAt } of happened.filter((each) => each.isOutage))
     await world.sql`insert into chaos.outages (began_at, ended_at) values (${beganAt}, ${endedAt})`
-  await loadHistory(world.sql, client.told, world.effects)
+  await loadHistory(world.sql, caller.told, world.effects)
   const verdicts = await checkAll(world.sql)
   const recovery = await measureRecovery(world.sql)
   verdicts.push(
@@ -48,7 +59,7 @@ export async function runPlan(plan: Plan, folder: string, say: (line: string) =>
         ? [`p99 ${recovery.p99Ms} ms over ${recovery.steps} steps; the worst were held by ${recovery.worst}`]
         : [],
     ),
-    ours('I19', 'no answer is a failure, but 503 while the database is away', client.strange.slice(0, 3)),
+    ours('I19', 'no answer is a failure, but 503 while the database is away', caller.strange.slice(0, 3)),
     ours('I20', 'what pods say of the queue is what SQL counts', counts),
     ours(
       'E1',
@@ -66,21 +77,36 @@ export async function runPlan(plan: Plan, folder: string, say: (line: string) =>
       (select coalesce(sum(refused), 0)::int from fleet_q.pods) as refused,
       (select count(*)::int from fleet_q.dead_letters where reason = 'poison') as poison,
       (select count(*)::int from fleet_q.pods) as pods,
-      (select count(*)::int from fleet_q.leader_terms) as terms`
+      (select count(*)::int from fleet_q.leader_terms) as terms,
+      (select count(*)::int from chaos.audit where what = 'remembered') as checkpoints,
+      (select count(*)::int from fleet_q.events) as events`
   return {
     seed: plan.seed,
     startedAt: startedAt.toISOString(),
     seconds: Math.round((Date.now() - startedAt.getTime()) / 1000),
     accepted: client.accepted,
+    executions: executions.accepted,
     faults: countFaults(happened),
     happened,
     quietMs,
     verdicts,
     gaps: GAPS,
     recovery,
-    totals: totals ?? { steps: 0, settled: 0, died_under: 0, refused: 0, poison: 0, pods: 0, terms: 0 },
+    totals: totals ?? NOTHING,
     broken: verdicts.filter((verdict) => verdict.witnesses.length > 0).length,
   }
+}
+
+const NOTHING: Report['totals'] = {
+  steps: 0,
+  settled: 0,
+  died_under: 0,
+  refused: 0,
+  poison: 0,
+  pods: 0,
+  terms: 0,
+  checkpoints: 0,
+  events: 0,
 }
 
 const ours = (id: string, says: string, witnesses: string[]): Verdict => ({ id, says, witnesses, ms: 0 })

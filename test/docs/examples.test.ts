@@ -46,11 +46,13 @@ test('an example as a process of its own ends by itself', async () => {
   sameText(promised(hello), printed, new Ids())
 })
 
-test('the tests of the example pass, on a Postgres of their own', async () => {
-  const [path = ''] = files.filter((name) => name.endsWith('.test.ts'))
-  const printed = await execute(process.execPath, ['--import', 'tsx', '--test', `${FOLDER}/${path}`], {})
-  assert.match(printed, /pass 3/)
-})
+for (const name of files.filter((each) => each.endsWith('.test.ts')))
+  test(`the tests of ${FOLDER}/${name} pass, on a Postgres of their own`, async () => {
+    const path = `${FOLDER}/${name}`
+    const tests = [...readFileSync(path, 'utf8').matchAll(/^test\(/gm)].length
+    const printed = await execute(process.execPath, ['--import', 'tsx', '--test', path], {})
+    assert.ok(printed.includes(`pass ${tests}\n`), printed)
+  })
 
 const clients = [
   { name: '12-client.py', command: pythonWithHttpx, missing: NO_PYTHON },

@@ -42,17 +42,18 @@ test('every command of the command line is on its page', async () => {
   )
 })
 
-test('the arguments of fleet_q.submit are those of the page, in their order', async () => {
-  const rows = await sql<{ name: string }[]>`
+for (const name of ['submit', 'send_event'])
+  test(`the arguments of fleet_q.${name} are those of the page, in their order`, async () => {
+    const rows = await sql<{ name: string }[]>`
     select unnest(proargnames) as name from pg_proc
-    where proname = 'submit' and pronamespace = 'fleet_q'::regnamespace`
-  const names = rows.map(({ name }) => name)
-  const section = read('docs/reference/sql.md').split('## fleet_q.wake')[0] ?? ''
-  assert.deepEqual(
-    [...section.matchAll(/^\| `(\w+)` \|/gm)].map(([, name]) => name),
-    names,
-  )
-})
+    where proname = ${name} and pronamespace = 'fleet_q'::regnamespace`
+    const names = rows.map((row) => row.name)
+    const section = read('docs/reference/sql.md').split(`## fleet_q.${name}\n`)[1]?.split('\n## ')[0] ?? ''
+    assert.deepEqual(
+      [...section.matchAll(/^\| `(\w+)` \|/gm)].map(([, argument]) => argument),
+      names,
+    )
+  })
 
 test('the columns of fleet_q.step_status are those of the page', async () => {
   const rows = await sql<{ name: string }[]>`

@@ -5,10 +5,13 @@ import { asked } from './asked.ts'
 import { atWork } from './at-work.ts'
 import { bear, births } from './births.ts'
 import { leading } from './leading.ts'
+import { remembering } from './remembering.ts'
 import { KINDS } from './scene.ts'
 
 test('each place of the product is in the matrix', () => {
-  const covered = new Set([...asked, ...atWork, ...leading, ...births].flatMap(({ places }) => places))
+  const covered = new Set(
+    [...asked, ...atWork, ...leading, ...remembering, ...births].flatMap(({ places }) => places),
+  )
   assert.deepEqual(
     PLACES.filter((place) => !covered.has(place)),
     [],

@@ -22,7 +22,8 @@ export function faultOf(sent: Sent, answer: Answer | undefined): string | undefi
   if (!answer) return sent.size > BODY_BYTES_MAX ? undefined : 'closed without an answer'
   const { status, headers, body } = answer
   const text = body.toString()
-  if (status >= 500 && !isDraining(sent, status)) return `status ${status}: ${text.slice(0, 500)}`
+  if (status >= 500 && !isDraining(sent, status) && !isTooEarly(sent, status))
+    return `status ${status}: ${text.slice(0, 500)}`
   for (const name of Object.keys(SECURE_HEADERS))
     if (!headers.has(name)) return `status ${status} has no header ${name}`
   if (text.includes(tokenOf('')) || [...headers.values()].some((value) => value.includes(tokenOf(''))))
@@ -38,6 +39,9 @@ export function faultOf(sent: Sent, answer: Answer | undefined): string | undefi
 /** A pod that was told to drain says so; whoever asks for that is the fuzzer. */
 const isDraining = ({ target }: Sent, status: number) =>
   status === 503 && /^(https?:\/\/[^/]+)?\/readyz/.test(target)
+
+/** Who waits for an execution is told so where it goes on. */
+const isTooEarly = ({ target }: Sent, status: number) => status === 504 && /\/wait\?/.test(target)
 
 function bodyFault(sent: Sent, status: number, type: string, text: string): string | undefined {
   const place = placeAt(sent.method, sent.target)

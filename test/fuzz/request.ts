@@ -1,5 +1,5 @@
 import fc from 'fast-check'
-import { PAGES, places, type Place, type Schema } from './contract.ts'
+import { PAGES, places, type Place, type Schema, type Operation } from './contract.ts'
 import { hostileHeader, hostilePath, hostileQuery, hostileUrl, METHODS } from './hostile-head.ts'
 import { changes, hostileJson } from './hostile-json.ts'
 import { change, treeOf, write } from './tree.ts'
@@ -46,7 +46,15 @@ const pathOf = ({ path }: Place): fc.Arbitrary<Piece[]> =>
       .map((part) => (part.startsWith('{') ? piece(part.slice(1, -1)) : fc.constant<Piece>({ text: part }))),
   )
 
-const queryOf = ({ operation }: Place): fc.Arbitrary<Piece[]> =>
+const queryOf = ({ path, operation }: Place): fc.Arbitrary<Piece[]> =>
+  path.endsWith('/wait') ? WAITS : queryByName(operation)
+
+/** Thousands of requests would each take half a minute. */
+const WAITS = fc
+  .constantFrom('timeout_secs=0', 'timeoutSecs=0.02', 'timeout_secs=', 'timeout_secs=-1', 'timeout_secs=1e9')
+  .map((text): Piece[] => [{ text: `?${text}` }])
+
+const queryByName = (operation: Operation): fc.Arbitrary<Piece[]> =>
   fc
     .tuple(
       ...(operation.parameters ?? [])
@@ -64,7 +72,7 @@ const queryOf = ({ operation }: Place): fc.Arbitrary<Piece[]> =>
       given.filter((each) => each.length > 0).flatMap((each, i) => [{ text: i === 0 ? '?' : '&' }, ...each]),
     )
 
-/** A wait is not drawn from its schema: thousands of requests would each take half a minute. */
+/** A wait is not drawn from its schema, for the same reason. */
 const fitting = (name: string, schema: Schema): fc.Arbitrary<Piece> =>
   name === 'wait_seconds'
     ? fc.record({ text: fc.constantFrom('0', '0.001', '0.02') })
@@ -103,7 +111,10 @@ const atPlace = (place: Place): fc.Arbitrary<Wish> =>
         ),
         queryOf(place),
       )
-      .map(([path, hostile, query]) => [...path, ...(hostile ?? query)]),
+      .map(([path, hostile, query]) => [
+        ...path,
+        ...(place.path.endsWith('/wait') ? query : (hostile ?? query)),
+      ]),
     headers: often<[string, string][]>([], fc.array(hostileHeader, { minLength: 1, maxLength: 4 }), 6),
     role: often('admin', fc.constantFrom(...ROLES, 'none', 'unknown'), 4),
     body: place.operation.requestBody ? bodyOf(place) : often(undefined, hostileJson, 29),

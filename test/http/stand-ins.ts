@@ -5,7 +5,14 @@ const AT = '2024-01-01T12:00:00.000Z'
 const STEP = 'step_20240101120000_abc12345'
 const change = (message: string) => ({ body: { step_id: STEP, status: 'pending' as const, message } })
 const pause = (paused: boolean) => ({
-  body: { type: 'mail', key: null, paused, until: null, message: paused ? 'paused' : 'resumed' },
+  body: {
+    type: 'mail',
+    key: null,
+    execution: null,
+    paused,
+    until: null,
+    message: paused ? 'paused' : 'resumed',
+  },
 })
 const bulk = { body: { matched: 2, changed: 2, dry_run: false, sample: [STEP], more: false } }
 
@@ -46,6 +53,44 @@ const tokenRow = {
   expires_at: null,
   last_used_at: AT,
   revoked_at: null,
+}
+
+const execution = {
+  execution_id: 'order-17',
+  step_id: STEP,
+  task_name: 'order',
+  task_id: null,
+  status: 'running' as const,
+  outcome: 'queued' as const,
+  rerun_of: null,
+  payload: { amount: 17 },
+  result: null,
+  error: null,
+  attention: null,
+  waiting_for: ['approved'],
+  worker_id: null,
+  retry_number: 0,
+  is_retry: false,
+  created_at: AT,
+  scheduled_at: null,
+  started_at: AT,
+  completed_at: null,
+  duration_ms: null,
+  updated_at: AT,
+  steps: [
+    {
+      name: 'charge',
+      number: 1,
+      kind: 'run' as const,
+      status: 'completed' as const,
+      failures: 0,
+      due_at: null,
+      completed_at: AT,
+      child_id: null,
+      result: { paid: 17 },
+      error: null,
+    },
+  ],
 }
 
 export const standIns: Handlers = {
@@ -232,7 +277,18 @@ export const standIns: Handlers = {
   pause: async () => pause(true),
   resume: async () => pause(false),
   listPauses: async () => ({
-    body: { pauses: [{ type: 'mail', key: null, paused_at: AT, until: null, reason: 'the server is down' }] },
+    body: {
+      pauses: [
+        {
+          type: 'mail',
+          key: null,
+          execution: null,
+          paused_at: AT,
+          until: null,
+          reason: 'the server is down',
+        },
+      ],
+    },
   }),
   setLimit: async ({ body }) => ({
     body: { type: body.type, max_running: null, max_running_per_key: null, message: 'set' },
@@ -260,5 +316,35 @@ export const standIns: Handlers = {
       ],
       next_cursor: null,
     },
+  }),
+
+  listExecutions: async () => ({ body: [execution] }),
+  startExecution: async () => ({ body: execution }),
+  getExecution: async () => ({ body: execution }),
+  cancelExecution: async () => ({
+    body: { execution_id: 'order-17', status: 'cancelled', cancelled_at: AT },
+  }),
+  waitForExecution: async () => ({ body: execution }),
+  getHistory: async () => ({
+    body: {
+      execution_id: 'order-17',
+      step_id: STEP,
+      attempts: [],
+      steps: [],
+      put_aside: [{ at: AT, steps: [] }],
+      events: [{ event_name: 'approved', payload: null, sent_at: AT, taken_by: 1 }],
+      reruns: ['order-17b'],
+    },
+  }),
+  retryExecution: async () => ({ body: execution }),
+  restartExecution: async () => ({ body: execution }),
+  rerunExecution: async () => ({ body: { ...execution, rerun_of: 'order-16' } }),
+  pauseExecution: async () => pause(true),
+  resumeExecution: async () => pause(false),
+  getStats: async () => ({
+    body: { scheduled: 1, running: 2, completed: 3, failed: 0, cancelled: 0, total: 6, estimated: false },
+  }),
+  sendEvent: async () => ({
+    body: { execution_id: 'order-17', event_name: 'approved', delivered: true },
   }),
 }

@@ -198,8 +198,11 @@ test('a bulk change names what it means; a pause names a type or a key', async (
     await refusal('/steps/retry', { filter: { type: 'a' }, limit: 10_001 }),
     '400 limit: must be at most 10000',
   )
-  assert.equal(await refusal('/admin/pause', {}), '400 : must name a type, a key, or both')
-  assert.equal(await refusal('/admin/resume', { reason: 'x' }), '400 : must name a type, a key, or both')
+  assert.equal(await refusal('/admin/pause', {}), '400 : must name a type, a key, or both; or executions')
+  assert.equal(
+    await refusal('/admin/resume', { reason: 'x' }),
+    '400 : must name a type, a key, or both; or executions',
+  )
   assert.equal(
     await refusal('/admin/resume', { type: 'a', until: '2030-01-01T00:00:00Z' }),
     '400 until: is not a field of this request.',

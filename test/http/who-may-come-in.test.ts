@@ -23,6 +23,7 @@ const EXAMPLES: Record<string, string> = {
   setLimit: '{"type":"a","max_running":1}',
   resume: '{"type":"a"}',
   createToken: '{"name":"a","role":"viewer"}',
+  startExecution: '{"task_name":"order"}',
 }
 
 test('every operation lets in its role and those above, and nobody else', async () => {

@@ -15,8 +15,11 @@ const SURFACE = {
     module: library,
     file: 'src/index.ts',
     values: [
+      'ChildFailed',
+      'EventTimeout',
       'FleetError',
       'NonRetryableError',
+      'RunFailed',
       'cancel',
       'createPod',
       'defineStep',
@@ -25,14 +28,21 @@ const SURFACE = {
       'snooze',
     ],
     types: [
+      'Child',
+      'ChildWish',
+      'Children',
+      'Duration',
       'ErrorCode',
       'Issue',
       'Pod',
       'PodSettings',
+      'RunContext',
+      'RunOptions',
       'StepContext',
       'StepDefinition',
       'StepLog',
       'StepOptions',
+      'WaitOptions',
     ],
   },
   'fleet-q/client': {
@@ -44,8 +54,8 @@ const SURFACE = {
   'fleet-q/testing': {
     module: testing,
     file: 'src/testing.ts',
-    values: ['runStep', 'startTestFleet'],
-    types: ['RunOptions', 'TestFleet'],
+    values: ['ExecutionFailed', 'runStep', 'startTestFleet', 'stepContext'],
+    types: ['AtRest', 'RunOptions', 'StartOptions', 'TestExecution', 'TestFleet'],
   },
 }
 

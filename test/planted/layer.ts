@@ -33,7 +33,7 @@ export async function runLayer(
     cwd: folder,
     // A group of its own, so that pods that its tests have started end with it.
     detached: true,
-    stdio: ['ignore', 'pipe', 'ignore'],
+    stdio: ['ignore', 'pipe', 'inherit'],
     env: { ...process.env, TEST_DATABASE_URL: databaseUrl, TMPDIR: scratch },
   })
   const exited = new Promise<number>((resolve) => child.on('exit', (status) => resolve(status ?? 1)))

@@ -201,7 +201,8 @@ export async function assertSound(sql: postgres.Sql) {
     ),
     burnt as (
       -- A redrive gives all attempts again.
-      select step_id, count(*) filter (where ended not in ('released', 'snoozed')) as n from fleet_q.attempts
+      select step_id, count(*) filter (where ended::text not in ('released', 'snoozed', 'suspended', 'misfit')) as n
+      from fleet_q.attempts
       where ended_at > coalesce(
         (select max(at) from fleet_q.redrives where redrives.step_id = attempts.step_id), '-infinity')
       group by step_id
@@ -217,11 +218,14 @@ export async function assertSound(sql: postgres.Sql) {
     select format('is settled in attempt %s after %s that counted', outcomes.attempt, coalesce(burnt.n, 0)), step_id
       from fleet_q.outcomes left join burnt using (step_id)
       where outcomes.claim_id is not null and outcomes.attempt <> coalesce(burnt.n, 0) + 1
+        -- Those of an execution are counted from its last checkpoint.
+        and not exists (select from fleet_q.checkpoints where checkpoints.step_id = outcomes.step_id)
     union all
     select format('waits for attempt %s after %s that counted', tray.attempt, coalesce(burnt.n, 0)), step_id
       from (select step_id, attempt from fleet_q.ready union all select step_id, attempt from fleet_q.later) as tray
       left join burnt using (step_id)
       where tray.attempt <> coalesce(burnt.n, 0) + 1
+        and not exists (select from fleet_q.checkpoints where checkpoints.step_id = tray.step_id)
         and not exists (select from fleet_q.outcomes where outcomes.step_id = tray.step_id)
     union all
     select 'is settled under a claim that was taken away', outcomes.step_id

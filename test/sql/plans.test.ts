@@ -4,8 +4,9 @@ import postgres from 'postgres'
 import { beatHeart } from '../../src/pod/pod.sql.ts'
 import { findWork, listDeadLetters, putBack, takeOrphanClaims } from '../../src/recovery/recovery.sql.ts'
 import { cancelSteps, putOutcomeAside } from '../../src/step/cancel.sql.ts'
-import { claimLimited, findSettledElsewhere, findStrayClaims } from '../../src/step/claim.sql.ts'
+import { claimLimited } from '../../src/step/claim.sql.ts'
 import { exchange } from '../../src/step/exchange.sql.ts'
+import { findSettledElsewhere, findStrayClaims } from '../../src/step/held.sql.ts'
 import { nextDueMs, promoteDue } from '../../src/step/promote.sql.ts'
 import { settle } from '../../src/step/settle.sql.ts'
 import { findEndedSteps, findLiveSteps } from '../../src/step/queue.sql.ts'
@@ -95,6 +96,8 @@ const HOT: Record<string, Hot> = {
           metadata: null,
           retry: null,
           tags: null,
+          parentId: null,
+          detached: false,
         },
       ]),
     uses: [],

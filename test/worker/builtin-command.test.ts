@@ -10,6 +10,7 @@ import { FleetError } from '../../src/errors.ts'
 import { NonRetryableError, type StepContext } from '../../src/step/handler.ts'
 import { commandStep, loadCommands } from '../../src/worker/builtin/command.ts'
 import { commandTable } from '../../src/worker/builtin/command.schema.ts'
+import { stepContext } from '../../src/testing.ts'
 
 /** Prints its arguments as JSON, exactly as the system handed them over. */
 const ECHO = [process.execPath, '-e', 'console.log(JSON.stringify(process.argv.slice(1)))', '--']
@@ -384,20 +385,7 @@ async function run(
   const commands =
     programs === 'checked' ? loadCommands(fileOf(t, JSON.stringify(table))) : commandTable.parse(table)
   const step = commandStep(commands, { killAfterMs })
-  const ctx: StepContext = {
-    stepId: 'step_1',
-    type: 'command',
-    attempt: 1,
-    maxRetries: 3,
-    metadata: {},
-    tags: [],
-    idempotencyKey: 'key-of-step',
-    signal: new AbortController().signal,
-    log: { debug() {}, info() {}, warn() {}, error() {} },
-    progress() {},
-    tx: () => Promise.reject(new Error('no transaction in this test')),
-    ...known,
-  }
+  const ctx = stepContext('command', known)
   return RESULT.parse(await step.run(step.input?.parse(args), ctx))
 }
 

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { isStepDefinition, NonRetryableError, type StepContext } from '../../src/step/handler.ts'
 import { demoSteps } from '../../src/worker/builtin/demo.ts'
+import { stepContext } from '../../src/testing.ts'
 
 test('every demonstration type says in one line what it does, and lies where a thread finds it', async () => {
   const types = demoSteps.map(({ definition }) => definition.type)
@@ -98,19 +99,6 @@ test('data_processing and email_notification take what the examples send and rep
 async function run(type: string, args: unknown = {}, known: Partial<StepContext> = {}): Promise<unknown> {
   const found = demoSteps.find(({ definition }) => definition.type === type)
   assert.ok(found)
-  const ctx: StepContext = {
-    stepId: 'step_1',
-    type,
-    attempt: 1,
-    maxRetries: 3,
-    metadata: {},
-    tags: [],
-    idempotencyKey: 'key-of-step',
-    signal: new AbortController().signal,
-    log: { debug() {}, info() {}, warn() {}, error() {} },
-    progress() {},
-    tx: () => Promise.reject(new Error('no transaction in this test')),
-    ...known,
-  }
+  const ctx = stepContext(type, { idempotencyKey: 'key-of-step', ...known })
   return await found.definition.run(found.definition.input?.parse(args), ctx)
 }

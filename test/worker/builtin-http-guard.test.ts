@@ -11,9 +11,10 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test, type TestContext } from 'node:test'
 import { promisify } from 'node:util'
-import { NonRetryableError, type StepContext } from '../../src/step/handler.ts'
+import { NonRetryableError } from '../../src/step/handler.ts'
 import { httpStep, type HttpStepOptions } from '../../src/worker/builtin/http.ts'
 import { resolveByDns, send, type Resolve } from '../../src/worker/builtin/request.ts'
+import { stepContext } from '../../src/testing.ts'
 
 const HTTP_MODULE = new URL('../../src/worker/builtin/http.ts', import.meta.url).href
 
@@ -290,19 +291,7 @@ const unchecked = (url: string) => ({
 
 async function run(options: HttpStepOptions, args: Record<string, unknown>): Promise<unknown> {
   const step = httpStep({ resolve: resolveByDns, ...options })
-  const ctx: StepContext = {
-    stepId: 'step_1',
-    type: 'http',
-    attempt: 1,
-    maxRetries: 3,
-    metadata: {},
-    tags: [],
-    idempotencyKey: 'key-of-step',
-    signal: new AbortController().signal,
-    log: { debug() {}, info() {}, warn() {}, error() {} },
-    progress() {},
-    tx: () => Promise.reject(new Error('no transaction in this test')),
-  }
+  const ctx = stepContext('http')
   return await step.run(args.parsed ?? step.input?.parse(args), ctx)
 }
 

@@ -7,6 +7,7 @@ import { z } from 'zod'
 import { NonRetryableError, Wish, type StepContext } from '../../src/step/handler.ts'
 import { httpStep } from '../../src/worker/builtin/http.ts'
 import type { Resolve } from '../../src/worker/builtin/request.ts'
+import { stepContext } from '../../src/testing.ts'
 
 const LOOPBACK = ['http://127.0.0.1:*', 'http://*.test:*=127.0.0.1']
 const toLoopback: Resolve = (_, done) => done(null, [{ address: '127.0.0.1', family: 4 }])
@@ -272,20 +273,7 @@ function parse(args: unknown) {
 /** Runs the step as the runner would: the arguments pass `input` first. */
 async function run(args: unknown, known: Partial<StepContext> = {}): Promise<unknown> {
   const step = httpStep({ allowHosts: LOOPBACK, resolve: toLoopback })
-  const ctx: StepContext = {
-    stepId: 'step_1',
-    type: 'http',
-    attempt: 1,
-    maxRetries: 3,
-    metadata: {},
-    tags: [],
-    idempotencyKey: 'key-of-step',
-    signal: new AbortController().signal,
-    log: silent,
-    progress() {},
-    tx: () => Promise.reject(new Error('no transaction in this test')),
-    ...known,
-  }
+  const ctx = stepContext('http', { idempotencyKey: 'key-of-step', log: silent, ...known })
   return await step.run(step.input?.parse(args), ctx)
 }
 

@@ -6,7 +6,8 @@ import { join } from 'node:path'
 import { test, type TestContext } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import type { Worker } from 'node:worker_threads'
-import { NonRetryableError, Wish, type StepContext } from '../../src/step/handler.ts'
+import { stepContext } from '../../src/testing.ts'
+import { NonRetryableError, Wish } from '../../src/step/handler.ts'
 import type { ThreadMessage } from '../../src/worker/isolate.thread.ts'
 import { threadPool, type ThreadPoolOptions } from '../../src/worker/isolate.ts'
 
@@ -284,19 +285,13 @@ function setup(t: TestContext, options: ThreadPoolOptions = {}) {
     await pool.stop()
     rmSync(folder, { recursive: true })
   })
-  const context: StepContext = {
+  const context = stepContext('any', {
     stepId: 'step_1',
-    type: 'any',
     attempt: 2,
-    maxRetries: 3,
     metadata: { team: 'shop' },
     tags: ['a'],
     idempotencyKey: 'key-of-step',
-    signal: new AbortController().signal,
-    log: { debug() {}, info() {}, warn() {}, error() {} },
-    progress() {},
-    tx: () => Promise.reject(new Error('no transaction in this test')),
-  }
+  })
   const messages: ThreadMessage[] = []
   const job = (exportName: string) => ({ modulePath, exportName, args: {}, context })
   const run = (exportName: string, args: unknown = {}) =>

@@ -3,7 +3,8 @@ import { test } from 'node:test'
 import fc from 'fast-check'
 import { cancel, NonRetryableError, retry, snooze } from '../../src/step/handler.ts'
 import type { ClaimedStep } from '../../src/step/claim.sql.ts'
-import { json, reportOf, RESULT_BYTES_MAX, type Ending } from '../../src/worker/outcome.ts'
+import { json } from '../../src/step/describe.ts'
+import { reportOf, RESULT_BYTES_MAX, type Ending } from '../../src/worker/outcome.ts'
 
 const step = (over: Partial<ClaimedStep> = {}): ClaimedStep => ({
   kind: 'claimed',
@@ -23,6 +24,8 @@ const step = (over: Partial<ClaimedStep> = {}): ClaimedStep => ({
   retry: { jitter: 0, base_ms: 100 },
   tags: null,
   expired: false,
+  fresh: true,
+  has_parent: null,
   ...over,
 })
 const report = (ending: Ending, over: Partial<ClaimedStep> = {}) =>

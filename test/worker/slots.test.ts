@@ -4,6 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { silentLog } from '../../src/kernel/log.ts'
 import type { ClaimedStep } from '../../src/step/claim.sql.ts'
 import { defineStep, type StepDefinition } from '../../src/step/handler.ts'
+import { createCheckpoints } from '../../src/execution/checkpoints.ts'
 import { createNotes } from '../../src/worker/notes.ts'
 import { createRegistry } from '../../src/worker/registry.ts'
 import { currentAuthor } from '../../src/worker/run-attempt.ts'
@@ -31,6 +32,8 @@ const step = (n: number, type: string): ClaimedStep => ({
   retry: null,
   tags: null,
   expired: null,
+  fresh: true,
+  has_parent: null,
 })
 
 function arrange(definition: StepDefinition, onEnd: (step: ClaimedStep) => void) {
@@ -41,6 +44,11 @@ function arrange(definition: StepDefinition, onEnd: (step: ClaimedStep) => void)
     podId: '1',
     notes: createNotes(database, silentLog()),
     stepTimeoutMs: 60_000,
+    executions: {
+      transactions: database,
+      checkpoints: createCheckpoints(database, '1'),
+      submitChildren: () => Promise.reject(new Error('not here')),
+    },
     onEnd,
     onRelieved() {},
   })

@@ -1,4 +1,5 @@
 import type { Database } from '../../db/connect.ts'
+import type { Meters } from '../../kernel/meters.ts'
 import type { CycleSummary } from '../../recovery/run-cycle.ts'
 import type { StepDefinition } from '../../step/handler.ts'
 import type { Submitter } from '../../step/submit.ts'
@@ -19,12 +20,14 @@ export interface Door {
   /** Calls to the other pods. */
   say(kind: Hint['kind']): void
   onReady(): void
-  onCancelled(): void
+  /** Fulfilled when what runs here has heard it. */
+  onCancelled(): Promise<void>
   onLimit(): void
   onCycle(summary: CycleSummary): void
   /** Of this pod, while it leads. */
   term(): string | undefined
   vitals(): Vitals
+  meters: Meters
 }
 
 export interface Vitals {
@@ -33,6 +36,8 @@ export interface Vitals {
   running: number
   stuck: number
   healthy: boolean
+  /** Under way, by pool. */
+  databaseCalls: Record<string, number>
   beatAgeMs: number | undefined
   heartbeatMs: number
   loopAgesMs: Record<string, number | undefined>

@@ -1,3 +1,4 @@
+import type { Page } from '../endpoint.ts'
 import type { Handlers } from '../server.ts'
 import type { Door } from './door.ts'
 
@@ -53,3 +54,10 @@ const MESSAGES = {
 
 const isAway = (vitals: ReturnType<Door['vitals']>) =>
   (vitals.beatAgeMs ?? Number.POSITIVE_INFINITY) > vitals.heartbeatMs * BEATS_MISSED
+
+/** Liveness as the executions door has it: a word. */
+export const alivePage: Page = {
+  path: '/healthz',
+  role: 'public',
+  answer: () => new Response('ok', { headers: { 'content-type': 'text/plain; charset=utf-8' } }),
+}

@@ -1,27 +1,21 @@
 import { FleetError } from '../../errors.ts'
-import { cancelByFilter, cancelStep, redriveByFilter, redriveStep } from '../../step/cancel.ts'
-import { pause, resume } from '../../step/pause.ts'
-import { listPauses, type BulkFilter } from '../../step/queue.sql.ts'
+import { cancelByFilter, redriveByFilter } from '../../step/bulk.ts'
+import { cancelStep } from '../../step/cancel.ts'
+import type { BulkFilter } from '../../step/queue.sql.ts'
 import { pageOfLogs, pageOfSteps } from '../../step/read.ts'
+import { redriveStep } from '../../step/redrive.ts'
 import type { Handlers } from '../server.ts'
 import type { Door } from './door.ts'
 
-type Mine =
-  | 'listSteps'
-  | 'listLogs'
-  | 'cancelStep'
-  | 'retryStep'
-  | 'cancelSteps'
-  | 'retrySteps'
-  | 'pause'
-  | 'resume'
-  | 'listPauses'
+type Mine = 'listSteps' | 'listLogs' | 'cancelStep' | 'retryStep' | 'cancelSteps' | 'retrySteps'
 
 export const stepRoutes = (door: Door): Pick<Handlers, Mine> => {
   const { database } = door
   const onCancelled = () => {
-    door.onCancelled()
+    void door.onCancelled()
     door.say('cancel')
+    // An execution may have waited for it.
+    onReady()
   }
   const onReady = () => {
     door.onReady()
@@ -80,56 +74,6 @@ export const stepRoutes = (door: Door): Pick<Handlers, Mine> => {
         onReady,
       ),
     }),
-
-    async pause({ body }, caller) {
-      const row = await pause(database, caller, {
-        type: body.type ?? null,
-        key: body.key ?? null,
-        until: body.until ?? null,
-        reason: body.reason ?? null,
-      })
-      const until = row?.until?.toISOString() ?? null
-      return {
-        body: {
-          type: body.type ?? null,
-          key: body.key ?? null,
-          paused: true,
-          until,
-          message: `No step of ${nameOf(body)} starts ${until ? `until ${until}` : 'until it is resumed'}; what runs goes on.`,
-        },
-      }
-    },
-
-    async resume({ body }, caller) {
-      const ended = await resume(database, caller, { type: body.type ?? null, key: body.key ?? null })
-      if (ended) onReady()
-      return {
-        body: {
-          type: body.type ?? null,
-          key: body.key ?? null,
-          paused: false,
-          until: null,
-          message: ended
-            ? `Steps of ${nameOf(body)} start again.`
-            : `There was no pause of exactly ${nameOf(body)}; GET /admin/pauses lists those in force.`,
-        },
-      }
-    },
-
-    async listPauses() {
-      const pauses = await database.run(listPauses)
-      return {
-        body: {
-          pauses: pauses.map(({ type, key, paused_at, until, reason }) => ({
-            type,
-            key,
-            paused_at: paused_at.toISOString(),
-            until: until?.toISOString() ?? null,
-            reason,
-          })),
-        },
-      }
-    },
   }
 }
 
@@ -162,6 +106,3 @@ function bulkFilter(filter: Filter, allowed: readonly string[], verb: string): B
     newerThanSeconds: filter.newer_than_seconds ?? null,
   }
 }
-
-const nameOf = ({ type, key }: { type?: string | undefined; key?: string | undefined }) =>
-  [type && `type "${type}"`, key && `key "${key}"`].filter(Boolean).join(' and ')

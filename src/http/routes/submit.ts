@@ -1,11 +1,11 @@
-import { FleetError } from '../../errors.ts'
 import { didYouMean } from '../../kernel/words.ts'
 import { findTypesHandled } from '../../pod/pod.sql.ts'
 import { describeStep } from '../../step/read.ts'
 import { getStep } from '../../step/read.ts'
-import { idempotencyKey, parsePublicId, type StepWish } from '../../step/step.ts'
+import { idempotencyKey, parsePublicId } from '../../step/step.ts'
 import { why } from '../../step/why.ts'
 import type { Handlers } from '../server.ts'
+import { checkArguments } from './check-arguments.ts'
 import type { Door } from './door.ts'
 
 type Mine = 'submitStep' | 'submitBatch' | 'getStatus' | 'getIdempotencyKey' | 'why'
@@ -14,7 +14,7 @@ export const submitRoutes = (door: Door): Pick<Handlers, Mine> => {
   const warnings = typeWatch(door)
   return {
     async submitStep({ body }) {
-      checkArguments(door, [body], 'args')
+      checkArguments(door.registry, [body], () => ['args'])
       const { stepIds, replayed } = await door.submitter.submit([body])
       const stepId = stepIds[0] ?? ''
       return {
@@ -29,7 +29,7 @@ export const submitRoutes = (door: Door): Pick<Handlers, Mine> => {
     },
 
     async submitBatch({ body }) {
-      checkArguments(door, body.steps, 'steps')
+      checkArguments(door.registry, body.steps, (i) => ['steps', i, 'args'])
       const { stepIds, replayed } = await door.submitter.submit(body.steps, body.idempotency_key)
       return {
         body: {
@@ -61,26 +61,6 @@ export const submitRoutes = (door: Door): Pick<Handlers, Mine> => {
 
     why: async ({ params }) => ({ body: await why(door.database, params.step_id) }),
   }
-}
-
-/** Where this pod knows the type, bad arguments are refused before anything is stored. */
-function checkArguments(door: Door, steps: StepWish[], at: 'args' | 'steps') {
-  const issues = steps.flatMap((step, i) => {
-    const parsed = door.registry.get(step.type)?.definition.input?.safeParse(step.args)
-    if (!parsed || parsed.success) return []
-    const prefix = at === 'args' ? ['args'] : ['steps', i, 'args']
-    return parsed.error.issues.map(({ path, message }) => ({
-      at: [...prefix, ...path].map(String).join('.'),
-      message,
-    }))
-  })
-  const [first] = issues
-  if (first)
-    throw new FleetError(
-      'invalid_input',
-      `The arguments do not fit the type: ${first.at}: ${first.message}. Nothing was stored.`,
-      { issues },
-    )
 }
 
 const TYPES_KNOWN_FOR_MS = 5000

@@ -1,7 +1,7 @@
 import { createReadStream, existsSync } from 'node:fs'
 import { createInterface } from 'node:readline'
 import type { Sql } from '../../../src/db/connect.ts'
-import type { Told } from '../client.ts'
+import type { Told } from '../caller.ts'
 import { INVARIANTS } from './invariants.ts'
 import { recoveryTimes } from './recovery-times.ts'
 
@@ -25,14 +25,18 @@ export async function loadHistory(sql: Sql, told: Told[], effectsFile: string) {
         ${part.map((each) => each.stepId)}::text[], ${part.map((each) => each.at.toISOString())}::timestamptz[])`
   }
   if (existsSync(effectsFile)) {
-    const effects: { step: string; attempt: number; pid: number }[] = []
+    let lines: string[] = []
+    const keep = async () => {
+      await sql`
+        insert into chaos.effects (step_id, attempt, pid, place, value, seen)
+        select line ->> 'step', (line ->> 'attempt')::int, (line ->> 'pid')::int, line ->> 'place', line ->> 'value',
+          line -> 'seen'
+        from (select raw::jsonb as line from unnest(${lines}::text[]) as raw) as each`
+      lines = []
+    }
     for await (const line of createInterface({ input: createReadStream(effectsFile) }))
-      effects.push(JSON.parse(line) as (typeof effects)[number])
-    await sql`
-      insert into chaos.effects (step_id, attempt, pid)
-      select * from unnest(
-        ${effects.map((each) => each.step)}::text[], ${effects.map((each) => each.attempt)}::int[],
-        ${effects.map((each) => each.pid)}::int[])`
+      if (lines.push(line) === ROWS_PER_INSERT) await keep()
+    await keep()
   }
   await sql.unsafe(`
     create table chaos.taken as
@@ -42,7 +46,8 @@ export async function loadHistory(sql: Sql, told: Told[], effectsFile: string) {
     create index on chaos.audit (step_id, seq) where step_id is not null;
     create index on chaos.audit (claim_id) where what = 'gone';
     create index on chaos.history (op);
-    analyze chaos.audit, chaos.taken, chaos.history, chaos.effects, chaos.ledger, fleet_q.steps, fleet_q.outcomes,
+    analyze chaos.audit, chaos.taken, chaos.history, chaos.effects, chaos.ledger, chaos.written, fleet_q.steps,
+      fleet_q.outcomes, fleet_q.checkpoints, fleet_q.events,
       fleet_q.attempts, fleet_q.claims, fleet_q.lanes, fleet_q.limits, fleet_q.redrives`)
 }
 

@@ -1,3 +1,4 @@
+import type { Sql } from '../../../src/db/connect.ts'
 import type { Invariant } from './invariants.ts'
 
 /** What is true of the tables, of their history and of what handlers did, whatever anybody was told. */
@@ -62,19 +63,35 @@ export const KEPT: Invariant[] = [
   },
   {
     id: 'I6',
-    says: 'attempts are bounded and numbered without gaps; nothing outside happened for an attempt that never was',
+    says: 'attempts are bounded and numbered without gaps, in an execution since its last checkpoint; nothing outside happened for an attempt that never was',
     witnesses: (sql) => sql`
       with burnt as (
-        select step_id, count(*) filter (where ended not in ('released', 'snoozed')) as n,
+        select step_id, count(*) filter (where ended::text not in ('released', 'snoozed', 'suspended', 'misfit')) as n,
           count(*) filter (where ended = 'pod_died') as crashes
         from fleet_q.attempts
         where ended_at > coalesce(
           (select max(at) from fleet_q.redrives where redrives.step_id = attempts.step_id), '-infinity')
+          and ended_at > coalesce((
+            select max(at) from fleet_q.checkpoints
+            where checkpoints.step_id = attempts.step_id and turn is not null and error is null), '-infinity')
         group by step_id
       )
       select format('step %s was settled in attempt %s after %s that counted', step_id, attempt, coalesce(n, 0)) as witness
       from fleet_q.outcomes left join burnt using (step_id)
-      where claim_id is not null and attempt <> coalesce(n, 0) + 1
+      where claim_id is not null and attempt <> coalesce(n, 0) + 1 and not ${remembers(sql, sql`outcomes.step_id`)}
+      union all
+      select format('step %s went on as attempt %s after attempt %s (%s)', step_id, next, attempt, ended)
+      from (
+        select taken.step_id, taken.claim_id, taken.attempt, lead(taken.attempt) over each as next, attempts.ended::text
+        from chaos.taken left join fleet_q.attempts using (step_id, claim_id)
+        window each as (partition by taken.step_id order by taken.claim_id)
+      ) as each_claim
+      where next > 1 and ${remembers(sql, sql`each_claim.step_id`)}
+        and next <> attempt + case when ended in ('released', 'snoozed', 'suspended', 'misfit') then 0 else 1 end
+        -- It got further under that claim, and failed then.
+        and not (next = 2 and exists (
+          select from chaos.audit where what = 'remembered' and audit.step_id = each_claim.step_id
+            and audit.claim_id = each_claim.claim_id))
       union all
       select format('step %s may be tried %s times and was tried %s times', step_id, max_retries + 1, attempt)
       from fleet_q.outcomes join fleet_q.steps on steps.id = step_id where attempt > max_retries + 1
@@ -173,3 +190,7 @@ export const KEPT: Invariant[] = [
       limit 3`,
   },
 ]
+
+/** Its attempts are counted from its last checkpoint. */
+const remembers = (sql: Sql, stepId: ReturnType<Sql>) => sql`
+  exists (select from fleet_q.checkpoints where checkpoints.step_id = ${stepId})`

@@ -20,7 +20,7 @@ export const failpoints = {
       const place = PLACES[at % PLACES.length] ?? 'exchange.after'
       const drawn = ACTIONS[Math.floor(at / 31) % ACTIONS.length] ?? 'kill'
       // An exception that nobody foresaw is answered with 500, and rightly so.
-      const action = drawn === 'throw' && /^(submit|cancel|redrive|pause)/.test(place) ? 'kill' : drawn
+      const action = drawn === 'throw' && /^(submit|cancel|redrive|pause|event)/.test(place) ? 'kill' : drawn
       const passing = PASSINGS[Math.floor(at / 173) % PASSINGS.length] ?? 1
       await comeBackWith(slot, { TEST_FAILPOINTS: spell(place, action, passing) })
       return { what: `armed pod ${slot.n}: ${spell(place, action, passing)}` }

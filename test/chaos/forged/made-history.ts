@@ -42,6 +42,8 @@ export async function submit(sql: Sql, op: string, wish: Wish = {}): Promise<Mad
       metadata: null,
       retry: null,
       tags: null,
+      parentId: null,
+      detached: false,
     },
   ])
   const key = row?.id ?? ''

@@ -2,15 +2,17 @@ import { appendFileSync } from 'node:fs'
 import { connect, type Database } from '../../../src/db/connect.ts'
 import { accede, resign } from '../../../src/leader/leader.sql.ts'
 import { runCycle } from '../../../src/recovery/run-cycle.ts'
-import { cancelStep, redriveStep } from '../../../src/step/cancel.ts'
+import { cancelStep } from '../../../src/step/cancel.ts'
+import { redriveStep } from '../../../src/step/redrive.ts'
 import { makePod } from '../../recovery/rows.ts'
 import { againOf, failedOf, killPod, reportOf } from '../../sql/arrange.ts'
 import { tester } from '../../support/actor.ts'
 import type { TestDatabase } from '../../support/database.ts'
 import { atEnd } from '../../support/cleanup.ts'
+import { makeExecutions, type Executed } from './made-execution.ts'
 import { handIn, submit, take, takeLimited, tell, work, type Made } from './made-history.ts'
 
-export interface History {
+export interface History extends Executed {
   worker: string
   /** Killed with a step in its hands; what it held was put back. */
   victim: string
@@ -105,6 +107,7 @@ export async function makeSoundHistory(db: TestDatabase, effectsFile: string): P
   await work(sql, worker)
   await sql`update fleet_q.pods set status = 'gone', ended_at = now(), ended_why = 'goodbye' where id = ${firstLeader}`
   await lead(await connectionOf(db, leader), leader, false)
+  const executed = await makeExecutions(db, worker, effectsFile)
 
   return {
     worker,
@@ -118,6 +121,7 @@ export async function makeSoundHistory(db: TestDatabase, effectsFile: string): P
     redriven,
     ledger,
     effect,
+    ...executed,
   }
 }
 

@@ -9,8 +9,8 @@ export const RECOVERY: Bug[] = [
     changes: [
       {
         file: FILE,
-        from: '    where ${unsettled(sql, sql`held.step_id`, sql`held.claim_id`)}\n  ),\n  judged',
-        to: '  ),\n  judged',
+        from: '    where ${unsettled(sql, sql`held.step_id`, sql`held.claim_id`)}\n  ),\n  condemned',
+        to: '  ),\n  condemned',
       },
     ],
     layers: ['race/recovery: two cycles run'],
@@ -65,11 +65,11 @@ export const RECOVERY: Bug[] = [
       },
       {
         file: FILE,
-        from: '    where ${unsettled(sql, sql`held.step_id`, sql`held.claim_id`)}\n  ),\n  judged',
+        from: '    where ${unsettled(sql, sql`held.step_id`, sql`held.claim_id`)}\n  ),\n  condemned',
         to: `    where held.claim_id in (select id from taken)
       and \${unsettled(sql, sql\`held.step_id\`, sql\`held.claim_id\`)}
   ),
-  judged`,
+  condemned`,
       },
     ],
     layers: ['test/interleaving: settle one of two and recover'],
@@ -95,8 +95,8 @@ export const RECOVERY: Bug[] = [
     changes: [
       {
         file: FILE,
-        from: '      case when died then attempt + 1 else attempt end\n    from judged where reason is null and crashes < 2',
-        to: '      attempt\n    from judged where reason is null and crashes < 2',
+        from: 'when got_further or undoes then 1 when died then attempt + 1 else attempt end',
+        to: 'when got_further or undoes then 1 else attempt end',
       },
     ],
     layers: ['recovery/who-is-dead: a step that two pods died of'],

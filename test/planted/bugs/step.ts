@@ -100,8 +100,8 @@ export const STEP: Bug[] = [
     changes: [
       {
         file: 'src/step/retention.sql.ts',
-        from: '        and step_id not in (select unnest(step_ids) from fleet_q.claims)))',
-        to: '))',
+        from: '        and step_id not in (select unnest(step_ids) from fleet_q.claims)\n',
+        to: '',
       },
     ],
     layers: ['sql/locks: keeps what a claim still names'],

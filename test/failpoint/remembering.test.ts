@@ -1,0 +1,4 @@
+import { matrix } from './matrix.ts'
+import { remembering } from './remembering.ts'
+
+matrix(remembering)
