@@ -23,6 +23,11 @@ async function loseAnAnswer(scene: Scene) {
   })
 }
 
+async function handlersTransaction(scene: Scene) {
+  scene.arm()
+  await untilItGoesOff(scene, some(scene, 'ledger', { n: 1, ms: 20 }))
+}
+
 export const atWork: Operation[] = [
   {
     name: 'an exchange with results',
@@ -48,14 +53,19 @@ export const atWork: Operation[] = [
   },
   {
     name: "a handler's transaction",
-    places: ['transaction.before_settle', 'transaction.before_commit', 'transaction.after_commit'],
+    places: ['transaction.before_settle', 'transaction.before_commit'],
     role: 'follower',
     alone: true,
     holds: true,
-    async drive(scene) {
-      scene.arm()
-      await untilItGoesOff(scene, some(scene, 'ledger', { n: 1, ms: 20 }))
-    },
+    drive: handlersTransaction,
+  },
+  {
+    // Its own step has its outcome by then, and those beside it may have theirs.
+    name: "a handler's transaction that is committed",
+    places: ['transaction.after_commit'],
+    role: 'follower',
+    alone: true,
+    drive: handlersTransaction,
   },
   {
     name: 'a claim under a limit of the fleet',
