@@ -2,7 +2,7 @@
  * What a handler gets where it asks: a promise that knows whether anybody awaits it. It may fail before somebody does
  * (`const b = ctx.run(...); await a; await b`), and of a rejection that nobody has awaited yet Node ends the process.
  */
-export class Asked<T> extends Promise<T> {
+class Asked<T> extends Promise<T> {
   #isAwaited = false
 
   static override get [Symbol.species]() {
@@ -24,27 +24,28 @@ export class Asked<T> extends Promise<T> {
 }
 
 /** What a handler asked for, and has left without a look: not done yet, or failed. */
-export interface Asking {
+interface Asking {
   ask<T>(words: string, what: Promise<T>): Promise<T>
   unheeded(): { error: unknown } | undefined
 }
 
 export function createAsking(notAwaited: (words: string) => Error): Asking {
-  const loose = new Map<Asked<unknown>, unknown>()
+  /** What became of each; an error is made when somebody asks, for its stack costs more than the rest. */
+  const loose = new Map<Asked<unknown>, () => unknown>()
   return {
     ask<T>(words: string, what: Promise<T>) {
       const asked = new Asked<T>((resolve, reject) => void what.then(resolve, reject))
-      loose.set(asked, notAwaited(words))
+      loose.set(asked, () => notAwaited(words))
       what.then(
         () => loose.delete(asked),
-        (error: unknown) => loose.set(asked, error),
+        (error: unknown) => loose.set(asked, () => error),
       )
       // Now somebody has looked, as far as Node knows.
       void Promise.prototype.then.call(asked, undefined, () => {})
       return asked
     },
     unheeded() {
-      for (const [asked, error] of loose) if (!asked.isAwaited) return { error }
+      for (const [asked, error] of loose) if (!asked.isAwaited) return { error: error() }
       return undefined
     },
   }

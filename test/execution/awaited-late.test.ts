@@ -46,11 +46,14 @@ const pod = await startTestPod(db.url, [
     await ctx.sleep('nap', 400)
   }),
   defineStep('forgets', once, async (_, ctx) => {
-    void ctx.run('background', () => rest(60_000))
+    void ctx.run('background', () => rest(60_000, undefined, { ref: false }))
     return ctx.run('quick', () => 1)
   }),
   defineStep('races', once, (_, ctx) =>
-    Promise.race([ctx.run('long', () => rest(60_000)), ctx.run('quick', () => 'quick')]),
+    Promise.race([
+      ctx.run('long', () => rest(60_000, undefined, { ref: false })),
+      ctx.run('quick', () => 'quick'),
+    ]),
   ),
   defineStep('nested', once, (_, ctx) => ctx.run('outer', () => ctx.waitForEvent('inner'))),
   defineStep('nested-undo', once, async (_, ctx) => {
