@@ -68,7 +68,8 @@ export function spawnPod(
   child.stdout?.on('data', (chunk: Buffer) => (output += chunk.toString()))
   child.stderr?.on('data', (chunk: Buffer) => (output += chunk.toString()))
   const exited = new Promise<{ code: number | null; signal: NodeJS.Signals | null }>((resolve) => {
-    child.once('exit', (code, signal) => {
+    // At 'exit' its last words may still be in the pipe.
+    child.once('close', (code, signal) => {
       running.delete(child)
       resolve({ code, signal })
     })
@@ -111,11 +112,13 @@ export async function whenUp(child: PodChild, limitMs = 30_000): Promise<PodProc
   const up = await until(
     'a pod coming up',
     () => {
-      if (child.isOver) throw new Error(`the pod ended at its start:\n${child.output()}`)
-      return child
+      // One that was up and is no more was up: what it runs may have killed it at once.
+      const line = child
         .output()
         .split('\n')
-        .find((line) => line.includes('this pod is up'))
+        .find((printed) => printed.includes('this pod is up'))
+      if (!line && child.isOver) throw new Error(`the pod ended at its start:\n${child.output()}`)
+      return line
     },
     limitMs,
   )
