@@ -40,8 +40,8 @@ const CHANGES: Record<string, { before: Code; after: Code; says: string }> = {
     says: 'the code asks for "went" where it asked for "go" before',
   },
   'a wait beside another is taken out': {
-    before: (ctx) => Promise.all([ctx.waitForEvent('go'), ctx.waitForEvent('other', { timeout: 20_000 })]),
-    after: (ctx) => ctx.waitForEvent('other', { timeout: 20_000 }),
+    before: (ctx) => Promise.all([ctx.waitForEvent('go'), ctx.waitForEvent('other', { timeout: '1 hour' })]),
+    after: (ctx) => ctx.waitForEvent('other', { timeout: '1 hour' }),
     says: 'the code asks for "other" where it asked for "go" before',
   },
 }
