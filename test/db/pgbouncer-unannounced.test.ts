@@ -24,6 +24,6 @@ if (findPgBouncer()) {
       code: 'config_invalid',
       message: /a PgBouncer answers.*FLEET_Q_DATABASE_POOLER=1/,
     })
-    assert.ok(performance.now() - begun < 5000, 'it was waited for, as if time could mend it')
+    assert.ok(performance.now() - begun < 20_000, 'it was waited for, as if time could mend it')
   })
 } else test('pgbouncer is not installed: not checked (what a pod says that was not told of it)', () => {})

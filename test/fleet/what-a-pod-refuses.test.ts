@@ -26,7 +26,7 @@ async function refusal(env: Record<string, string>, as: Partial<typeof NOBODY> =
     ...as,
     cwd: ROOT,
     stdio: ['ignore', 'pipe', 'pipe'],
-    timeout: 20_000,
+    timeout: 60_000,
     killSignal: 'SIGKILL',
     env: { PATH: process.env['PATH'], HOME: folder, FLEET_Q_API_PORT: '0', ...env },
   })

@@ -19,6 +19,13 @@ interface Run {
 const runs = new Map<string, Run>()
 const started = (stepId: string) => until(`${stepId} to start`, () => runs.get(stepId))
 
+/** Why its handler is to stop, as it was told. */
+async function told(run: { reason: Promise<unknown> }): Promise<unknown> {
+  let heard: { reason: unknown } | undefined
+  void run.reason.then((reason) => (heard = { reason }))
+  return (await until('the handler to be told', () => heard)).reason
+}
+
 /** Runs until the test lets it finish; whether it listens to its signal is its argument. */
 const gated = (type: string, concurrency?: number) =>
   defineStep(
@@ -37,11 +44,11 @@ const gated = (type: string, concurrency?: number) =>
   )
 
 const db = await testDatabase()
-// A slow heart: what is heard within a second was told by a hint.
+// A heart that does not beat while anybody waits here: what is heard was told by a hint.
 const SLOW = {
-  FLEET_Q_HEARTBEAT_SECONDS: '20',
-  FLEET_Q_DEAD_AFTER_SECONDS: '60',
-  FLEET_Q_STALL_SECONDS: '60',
+  FLEET_Q_HEARTBEAT_SECONDS: '300',
+  FLEET_Q_DEAD_AFTER_SECONDS: '1000',
+  FLEET_Q_STALL_SECONDS: '1000',
 }
 const holder = await startTestPod(db.url, [gated('gated'), gated('single', 1)], SLOW)
 const other = await startTestPod(db.url, [], SLOW)
@@ -137,10 +144,8 @@ test('a running handler is told at once that its step is cancelled, whichever po
   for (const asked of [holder, other]) {
     const id = await submit(holder.url, { type: 'gated' })
     const run = await started(id)
-    const begun = performance.now()
     assert.equal((await post(asked.url, `/steps/${id}/cancel`)).status, 200)
-    assert.equal(whyOf(await run.reason), 'cancelled')
-    assert.ok(performance.now() - begun < 1000, 'it was told by the next heartbeat only')
+    assert.equal(whyOf(await told(run)), 'cancelled')
   }
 })
 
@@ -148,13 +153,11 @@ test('a step that is claimed at the moment of its cancel never completes, and it
   const held = await holdClaimsOf(db, holder)
   const id = await submit(other.url, { type: 'gated' })
   await held.caught()
-  const begun = performance.now()
   const { status, body } = await post(other.url, `/steps/${id}/cancel`)
   assert.equal(status, 200)
   await held.release()
   const run = await started(id)
-  assert.equal(whyOf(await run.reason), 'cancelled')
-  assert.ok(performance.now() - begun < 2000, 'it was told by the next heartbeat only')
+  assert.equal(whyOf(await told(run)), 'cancelled')
   assert.doesNotMatch(String(body['message']), /will not start/)
   await handedIn()
   assert.equal((await get(other.url, `/status/${id}`)).body['status'], 'cancelled')

@@ -4,7 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { defineStep } from '../../src/step/handler.ts'
 import { claimsUnderWay } from '../../src/step/pause.ts'
 import { testDatabase } from '../support/database.ts'
-import { get, post, submit } from '../support/http.ts'
+import { call, get, post, submit } from '../support/http.ts'
 import { startTestPod } from '../support/pods.ts'
 import { until } from '../support/until.ts'
 import { holdClaimsOf } from './hold.ts'
@@ -99,9 +99,9 @@ test('a pause waits for a claim that has not seen it and is not committed yet', 
 test('a pause is not held up by somebody who reads the table for long, and holds for every claim that comes', async () => {
   await db.sql.begin(async (dump) => {
     await dump`lock table fleet_q.pauses in access share mode`
-    const begun = performance.now()
-    assert.equal((await post(asked.url, '/admin/pause', { type: 'dumped' })).status, 200)
-    assert.ok(performance.now() - begun < 3000)
+    const limitMs = 30_000
+    const { status } = await call(asked.url, 'POST', '/admin/pause', { type: 'dumped' }, {}, limitMs)
+    assert.equal(status, 200)
   })
   await submit(asked.url, { type: 'dumped' })
   await many('even', 20)

@@ -24,7 +24,12 @@ const patient = defineStep(
 const quick = defineStep('quick', {}, () => ({ ok: true }))
 
 const db = await testDatabase()
-const SLOW = { FLEET_Q_HEARTBEAT_SECONDS: '20', FLEET_Q_DEAD_AFTER_SECONDS: '60' }
+// A heart that does not beat while anybody waits here: what is heard was told by a hint.
+const SLOW = {
+  FLEET_Q_HEARTBEAT_SECONDS: '300',
+  FLEET_Q_DEAD_AFTER_SECONDS: '1000',
+  FLEET_Q_STALL_SECONDS: '1000',
+}
 const pods = [await startTestPod(db.url, [patient, quick], SLOW), await startTestPod(db.url, [quick], SLOW)]
 const pod = (n: number) => {
   const chosen = pods[n % pods.length]
@@ -122,10 +127,8 @@ test('unique, replace: a running step that is replaced is told at once', async (
   const first = await unique('patient', 'running', 'replace')(1)
   const id = String(first.body['step_id'])
   await until('it to run', async () => (await get(pod(0).url, `/status/${id}`)).body['tray'] === 'claimed')
-  const begun = performance.now()
   await unique('patient', 'running', 'replace')(1)
   assert.equal(((await until('it to be told', () => abort.get(id))) as { why: string }).why, 'cancelled')
-  assert.ok(performance.now() - begun < 1500, 'it was told by the next heartbeat only')
 })
 
 test('batches that want the same unique keys crosswise all get an answer, none of them a deadlock', async () => {

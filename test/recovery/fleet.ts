@@ -26,7 +26,7 @@ export const startPods = (databaseUrl: string, count: number, env: Record<string
   Promise.all(Array.from({ length: count }, () => startPod(databaseUrl, env)))
 
 /** How a pod ended, if it does. */
-export async function endOf(pod: PodChild, limitMs = 20_000) {
+export async function endOf(pod: PodChild, limitMs = 60_000) {
   let timer: NodeJS.Timeout | undefined
   const never = new Promise<never>((_, reject) => {
     timer = setTimeout(

@@ -77,7 +77,7 @@ export function spawnPod(
   let ended = false
   void exited.then(() => (ended = true))
 
-  const saw = (words: string | RegExp, limitMs = 20_000) =>
+  const saw = (words: string | RegExp, limitMs = 60_000) =>
     until(
       `the pod printing ${String(words)}; it printed:\n${output.slice(-3000)}`,
       () =>
@@ -108,7 +108,7 @@ export async function startPodProcess(
   return whenUp(spawnPod(databaseUrl, env, options), options.limitMs)
 }
 
-export async function whenUp(child: PodChild, limitMs = 30_000): Promise<PodProcess> {
+export async function whenUp(child: PodChild, limitMs = 60_000): Promise<PodProcess> {
   const up = await until(
     'a pod coming up',
     () => {

@@ -2,7 +2,7 @@
 export async function until<T>(
   what: string,
   look: () => Promise<T | undefined | false | null> | T | undefined | false | null,
-  limitMs = 20_000,
+  limitMs = 60_000,
 ): Promise<T> {
   const end = performance.now() + limitMs
   for (;;) {
