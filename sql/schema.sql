@@ -190,7 +190,7 @@ create table fleet_q.later (
   vacuum_truncate = off
 );
 create index later_due on fleet_q.later (due_at);
-create index later_held on fleet_q.later (why) where why > 'spread';
+create index later_held on fleet_q.later (why, step_id) where why > 'spread';
 
 create table fleet_q.leader_terms (
   term bigint not null generated always as identity,

@@ -12,7 +12,7 @@ alter type fleet_q.later_why add value 'pause';
 -- Null: nobody knows when. Something else than the clock moves it on: an event, another step, an operator.
 alter table fleet_q.later alter due_at drop not null;
 -- Executions that hold no slot, told apart from steps that are due later: by an old value, for new ones are not known yet.
-create index later_held on fleet_q.later (why) where why > 'spread';
+create index later_held on fleet_q.later (why, step_id) where why > 'spread';
 
 -- The step that submitted this one by ctx.submit, and follows what becomes of it.
 alter table fleet_q.steps add parent_id bigint;

@@ -129,6 +129,7 @@ export const ListExecutionsQuery = z.strictObject({
   taskName: SubmitStep.shape.type.optional().describe('the same as task_name'),
   tag: text(100).optional(),
   key: text(200).optional(),
+  attention: z.literal('true').optional().describe('only those that are parked until somebody looks at them'),
   offset: queryNumber(z.int().min(0).max(10_000))
     .default(0)
     .describe('past so many; cursor is faster, at any depth'),

@@ -6,6 +6,13 @@ import type { StepKey } from '../step/step.ts'
 export const findExecutionKey = (sql: Sql, executionId: string) => sql<StepKey[]>`
   select /* execution.key */ id, salt from fleet_q.steps where id = fleet_q.execution_key(${executionId})`
 
+/** The step of an execution whose id its client chose. */
+export const findNamed = (sql: Sql, name: string) => sql<{ step_id: string }[]>`
+  select /* execution.named */ fleet_q.step_public_id(step.id, step.salt, step.created_at) as step_id
+  from fleet_q.execution_names as named
+  cross join lateral (select * from fleet_q.steps where id = named.step_id offset 0) as step
+  where named.name = ${name}`
+
 export interface Life {
   step_id: string
   /** As its client calls it. */

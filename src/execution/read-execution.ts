@@ -8,6 +8,7 @@ import type { Execution } from './execution.schema.ts'
 import {
   findExecutionKey,
   findLives,
+  findNamed,
   showCheckpoints,
   type Life,
   type ShownCheckpoint,
@@ -41,6 +42,15 @@ export async function getExecutionStep(sql: Sql, executionId: string): Promise<S
   )
 }
 
+/** Of the execution that is called so; an id that names none is handed on as it is. */
+export const stepIdOf = (database: Database, id: string): Promise<string> =>
+  id.startsWith('step_')
+    ? Promise.resolve(id)
+    : database.run(async (sql) => {
+        const [named] = await findNamed(sql, id)
+        return named?.step_id ?? id
+      })
+
 export const describeExecution = (database: Database, executionId: string): Promise<Execution> =>
   database.run(async (sql) => {
     const step = await getExecutionStep(sql, executionId)
@@ -60,14 +70,21 @@ export const describeExecution = (database: Database, executionId: string): Prom
 
 export async function pageOfExecutions(
   database: Database,
-  filter: { status: string | null; type: string | null; tag: string | null; key: string | null },
+  filter: {
+    status: string | null
+    type: string | null
+    tag: string | null
+    key: string | null
+    attention: boolean
+  },
   paging: { limit: number; offset: number; cursor?: string | undefined },
 ): Promise<{ executions: Execution[]; next: string | null }> {
-  const { status, type, tag, key } = filter
+  const { status, type, tag, key, attention } = filter
   const full: ListFilter = {
     // Found by an index of their own.
     status: status === 'failed' ? status : null,
     executionStatus: status,
+    attention,
     type,
     tag,
     key,

@@ -1,9 +1,37 @@
 import type { Sql } from '../db/connect.ts'
+import type { BulkFilter } from '../step/queue.sql.ts'
 
 /** Out of `later`, where it sleeps, waits, or is to be looked at. No row: it lies elsewhere. */
 export const takeOutOfLater = (sql: Sql, stepId: string) => sql<{ step_id: string; lane_id: number }[]>`
   delete /* execution.take_out_of_later */ from fleet_q.later
   where step_id = ${stepId}
+    and not exists (select from fleet_q.outcomes where outcomes.step_id = later.step_id offset 0)
+  returning step_id, lane_id`
+
+/** Candidates of a bulk retry of what is parked. No pod holds one: a filter by pod finds none. */
+export const findParked = (sql: Sql, f: BulkFilter, after: string, limit: number) => sql<
+  { id: string; step_id: string }[]
+>`
+  select /* execution.parked */ step.id, fleet_q.step_public_id(step.id, step.salt, step.created_at) as step_id
+  from (
+    select step_id from fleet_q.later where why = 'attention' and step_id > ${after} order by why, step_id
+  ) as parked
+  cross join lateral (select * from fleet_q.steps where id = parked.step_id offset 0) as step
+  cross join lateral (select type, key from fleet_q.lanes where id = step.lane_id offset 0) as lanes
+  where ${f.pod}::text is null
+    and (${f.type}::text is null or lanes.type = ${f.type})
+    and (${f.key}::text is null or lanes.key = ${f.key})
+    and (${f.tag}::text is null or step.tags @> array[${f.tag}::text])
+    and (${f.olderThanSeconds}::float8 is null
+      or step.created_at <= fleet_q.clock() - make_interval(secs => ${f.olderThanSeconds}::float8))
+    and (${f.newerThanSeconds}::float8 is null
+      or step.created_at >= fleet_q.clock() - make_interval(secs => ${f.newerThanSeconds}::float8))
+  order by parked.step_id limit ${limit}`
+
+/** Those of them that are parked still: one that somebody let go on may sleep by now. */
+export const takeParked = (sql: Sql, stepIds: string[]) => sql<{ step_id: string; lane_id: number }[]>`
+  delete /* execution.take_parked */ from fleet_q.later
+  where step_id = any (${stepIds}::bigint[]) and why = 'attention'
     and not exists (select from fleet_q.outcomes where outcomes.step_id = later.step_id offset 0)
   returning step_id, lane_id`
 

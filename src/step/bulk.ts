@@ -17,7 +17,7 @@ const BATCH = 500
 const SAMPLE_MAX = 20
 
 /** Walks what fits the filter by key, a bounded batch at a time, and changes at most `limit` of it. */
-async function inBatches(
+export async function inBatches(
   find: (after: string, limit: number) => Promise<{ id: string; step_id: string }[]>,
   change: (ids: string[], sample: string[]) => Promise<number>,
   { dry_run, limit }: { dry_run: boolean; limit: number },
@@ -86,4 +86,4 @@ export async function redriveByFilter(
 
 /** Without what was not asked for. */
 export const given = (filter: object) =>
-  Object.fromEntries(Object.entries(filter).filter(([, value]) => value !== null && value !== undefined))
+  Object.fromEntries(Object.entries(filter).filter(([, value]) => (value ?? false) !== false))

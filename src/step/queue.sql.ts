@@ -161,6 +161,8 @@ export interface BulkFilter {
   key: string | null
   olderThanSeconds: number | null
   newerThanSeconds: number | null
+  /** Only what is parked until somebody looks at it. */
+  attention: boolean
 }
 
 /** Keys are sorted before anything is looked up by them: a batch of 500 from a lane of 1,000,000 looks up 500. */
@@ -174,15 +176,17 @@ export const findLiveSteps = (sql: Sql, f: BulkFilter, after: string, limit: num
   live as materialized (
     select waiting.step_id, null::bigint as pod_id, 'pending' as status from lane
     cross join lateral (
-      select step_id from fleet_q.ready where lane_id = lane.id and step_id > ${after} offset 0
+      select step_id from fleet_q.ready
+      where not ${f.attention}::boolean and lane_id = lane.id and step_id > ${after} offset 0
     ) as waiting
     union all
     select step_id, null, 'pending' from fleet_q.later
     where step_id > ${after} and (lane_id in (select id from lane)) is true
+      and (not ${f.attention}::boolean or why = 'attention')
     union all
     select held.step_id, claims.pod_id, 'claimed'
     from fleet_q.claims, unnest(claims.step_ids) as held (step_id)
-    where held.step_id > ${after}
+    where not ${f.attention}::boolean and held.step_id > ${after}
       and not exists (
         select from fleet_q.attempts
         where attempts.step_id = held.step_id and attempts.claim_id = claims.id offset 0)

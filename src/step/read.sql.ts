@@ -131,6 +131,8 @@ export interface ListFilter {
   newerThanSeconds: number | null
   /** In the words of the executions door: what sleeps or waits there is running. */
   executionStatus?: string | null
+  /** Only what is parked until somebody looks at it. */
+  attention?: boolean
 }
 
 /** What all lists and bulk verbs mean by a filter; an absent field does not filter. */
@@ -173,8 +175,10 @@ export const listSteps = (
   limit: number,
 ) => {
   const end = sql`coalesce(${before}::bigint, 9223372036854775807)`
-  const span =
-    filter.status === 'failed' || filter.status === 'cancelled' || filter.status === 'skipped'
+  const span = filter.attention
+    ? sql`select step_id as id from fleet_q.later where why = 'attention' and step_id < ${end}
+        order by why desc, step_id desc limit ${window}`
+    : filter.status === 'failed' || filter.status === 'cancelled' || filter.status === 'skipped'
       ? sql`select step_id as id from fleet_q.outcomes
           where status = ${filter.status}::fleet_q.outcome_status and status <> 'completed' and step_id < ${end}
           order by status desc, step_id desc limit ${window}`

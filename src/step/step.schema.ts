@@ -201,6 +201,8 @@ export const IdempotencyAnswer = z
   })
   .meta({ id: 'IdempotencyAnswer' })
 
+const PARKED = 'only executions that are parked until somebody looks at them'
+
 const age = z.number().min(0).max(TEN_YEARS_SECONDS)
 
 const named = {
@@ -219,6 +221,7 @@ export const StatusQuery = z.strictObject({
 
 export const ListStepsQuery = z.strictObject({
   ...named,
+  attention: z.literal('true').optional().describe(PARKED),
   older_than_seconds: queryNumber(age).optional().describe('created before'),
   newer_than_seconds: queryNumber(age).optional().describe('created since'),
   ...paging,
@@ -229,7 +232,12 @@ export const StepList = z
   .meta({ id: 'StepList' })
 
 export const StepFilter = z
-  .strictObject({ ...named, older_than_seconds: age.optional(), newer_than_seconds: age.optional() })
+  .strictObject({
+    ...named,
+    attention: z.literal(true).optional().describe(PARKED),
+    older_than_seconds: age.optional(),
+    newer_than_seconds: age.optional(),
+  })
   .refine(
     (filter) => Object.values(filter).some((value) => value !== undefined),
     'must name at least one field',

@@ -409,7 +409,7 @@ test('openapi.json, the reference and the metrics are served', async () => {
   assert.equal((await get(pod.url, '/openapi.json')).body['openapi'], '3.1.0')
   const docs = await fetch(`${pod.url}/docs`)
   assert.equal(docs.status, 200)
-  assert.match(await docs.text(), /Why is this step not running/)
+  assert.match(await docs.text(), /Why is this step, or this execution, not running/)
   const metrics = await (await fetch(`${pod.url}/metrics`)).text()
   for (const line of [
     /^fleet_q_pods_live 2$/m,

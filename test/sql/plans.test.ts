@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { after, before, describe, test } from 'node:test'
 import postgres from 'postgres'
+import { findParked, takeParked } from '../../src/execution/send-back.sql.ts'
 import { beatHeart } from '../../src/pod/pod.sql.ts'
 import { findWork, listDeadLetters, putBack, takeOrphanClaims } from '../../src/recovery/recovery.sql.ts'
 import { cancelSteps, putOutcomeAside } from '../../src/step/cancel.sql.ts'
@@ -48,6 +49,7 @@ const anything = {
   key: null,
   olderThanSeconds: null,
   newerThanSeconds: null,
+  attention: false,
 }
 const wanted = want('1', { types: ['t1', 't2'], limit: 100, markLanes: [1], markPositions: ['10'] })
 const reports = keys(100).map((id, n) => (n % 2 === 0 ? reportOf(held(id)) : failedOf(held(id))))
@@ -166,6 +168,19 @@ const HOT: Record<string, Hot> = {
     statement: (sql) => listSteps(sql, { ...anything, status: 'claimed' }, null, 10_000, 20),
     uses: ['steps_pkey', 'outcomes_pkey', 'later_pkey'],
     readsAllClaims: true,
+  },
+  'step.list of what is parked': {
+    statement: (sql) => listSteps(sql, { ...anything, status: null, attention: true }, '5000', 10_000, 20),
+    uses: ['later_held', 'steps_pkey', 'outcomes_pkey', 'later_pkey'],
+    readsAllClaims: true,
+  },
+  'execution.parked': {
+    statement: (sql) => findParked(sql, { ...anything, status: [], attention: true }, '0', 500),
+    uses: ['later_held', 'steps_pkey'],
+  },
+  'execution.take_parked': {
+    statement: (sql) => takeParked(sql, keys(500)),
+    uses: ['later_held', 'outcomes_pkey'],
   },
   'step.bulk_live': {
     statement: (sql) => findLiveSteps(sql, { ...anything, type: 't1', status: ['pending'] }, '0', 500),

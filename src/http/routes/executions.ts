@@ -53,6 +53,7 @@ export const executionRoutes = (door: Door): Pick<Handlers, Mine> => {
           type: query.task_name ?? query.taskName ?? null,
           tag: query.tag ?? null,
           key: query.key ?? null,
+          attention: query.attention === 'true',
         },
         query,
       )

@@ -1,4 +1,5 @@
 import { FleetError } from '../../errors.ts'
+import { retryParked } from '../../execution/retry-parked.ts'
 import { cancelByFilter, redriveByFilter } from '../../step/bulk.ts'
 import { cancelStep } from '../../step/cancel.ts'
 import type { BulkFilter } from '../../step/queue.sql.ts'
@@ -32,6 +33,7 @@ export const stepRoutes = (door: Door): Pick<Handlers, Mine> => {
           tag: query.tag ?? null,
           pod: query.pod ?? null,
           key: query.key ?? null,
+          attention: query.attention === 'true',
           olderThanSeconds: query.older_than_seconds ?? null,
           newerThanSeconds: query.newer_than_seconds ?? null,
         },
@@ -66,7 +68,7 @@ export const stepRoutes = (door: Door): Pick<Handlers, Mine> => {
     }),
 
     retrySteps: async ({ body }, caller) => ({
-      body: await redriveByFilter(
+      body: await (body.filter.attention ? retryParked : redriveByFilter)(
         database,
         caller,
         bulkFilter(body.filter, ENDED, 'tried again'),
@@ -88,6 +90,7 @@ interface Filter {
   key?: string | undefined
   older_than_seconds?: number | undefined
   newer_than_seconds?: number | undefined
+  attention?: true | undefined
 }
 
 function bulkFilter(filter: Filter, allowed: readonly string[], verb: string): BulkFilter {
@@ -95,6 +98,14 @@ function bulkFilter(filter: Filter, allowed: readonly string[], verb: string): B
     throw new FleetError('invalid_input', `Steps that are ${filter.status} cannot be ${verb}.`, {
       issues: [{ at: 'filter.status', message: `must be one of ${allowed.join(', ')}` }],
     })
+  if (filter.attention && filter.status !== undefined && allowed !== LIVE)
+    throw new FleetError(
+      'invalid_input',
+      'What is parked has not ended: ask for attention or for a status.',
+      {
+        issues: [{ at: 'filter.status', message: 'does not go with attention' }],
+      },
+    )
   return {
     // Without a word of the caller, only what failed is tried again: a cancelled step was not wanted.
     status: filter.status === undefined ? (allowed === LIVE ? [...LIVE] : ['failed']) : [filter.status],
@@ -104,5 +115,6 @@ function bulkFilter(filter: Filter, allowed: readonly string[], verb: string): B
     key: filter.key ?? null,
     olderThanSeconds: filter.older_than_seconds ?? null,
     newerThanSeconds: filter.newer_than_seconds ?? null,
+    attention: filter.attention ?? false,
   }
 }

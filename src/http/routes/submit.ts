@@ -1,3 +1,4 @@
+import { stepIdOf } from '../../execution/read-execution.ts'
 import { didYouMean } from '../../kernel/words.ts'
 import { findTypesHandled } from '../../pod/pod.sql.ts'
 import { describeStep } from '../../step/read.ts'
@@ -59,7 +60,10 @@ export const submitRoutes = (door: Door): Pick<Handlers, Mine> => {
       return { body: { step_id: params.step_id, idempotency_key: idempotencyKey(params.step_id) } }
     },
 
-    why: async ({ params }) => ({ body: await why(door.database, params.step_id) }),
+    why: async ({ params }) => {
+      const stepId = await stepIdOf(door.database, params.step_id)
+      return { body: await why(door.database, stepId) }
+    },
   }
 }
 
