@@ -3,9 +3,14 @@ import { NonRetryableError } from './handler.ts'
 const MESSAGE_MAX = 8192
 const STACK_MAX = 16_384
 
-/** By name too: the class may come from another copy of the library, or from a thread. */
-export const isNonRetryable = (error: unknown): boolean =>
-  error instanceof NonRetryableError || (error instanceof Error && error.name === 'NonRetryableError')
+/** By name too: the class, or one that it extends, may come from another copy of the library. */
+export function isNonRetryable(error: unknown): boolean {
+  if (!(error instanceof Error)) return false
+  if (error instanceof NonRetryableError || error.name === 'NonRetryableError') return true
+  for (let kind = error.constructor; typeof kind === 'function'; kind = Object.getPrototypeOf(kind))
+    if (kind.name === 'NonRetryableError') return true
+  return false
+}
 
 /**
  * Never throws, whatever a handler has thrown: an attempt that could not be handed in would hold its claim for ever, and

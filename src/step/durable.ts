@@ -110,12 +110,15 @@ export class RunFailed extends Error {
 
 /** No event came in time. Where the handler does not catch it the step fails: another attempt would not help. */
 export class EventTimeout extends NonRetryableError {
+  override readonly name = 'EventTimeout'
+
   constructor(event: string) {
     super(`no event "${event}" came in time`)
   }
 }
 
 export class ChildFailed extends NonRetryableError {
+  override readonly name = 'ChildFailed'
   readonly stepId: string
   readonly status: string
 

@@ -55,9 +55,9 @@ export const snooze = (afterMs: number, reason?: string) => new Wish('snooze', a
 /** There is nothing to do: the step ends as cancelled. */
 export const cancel = (reason?: string) => new Wish('cancel', undefined, reason)
 
-/** Thrown by a handler: no further attempt will help. */
+/** Thrown by a handler: no further attempt will help. What extends it may have a name of its own. */
 export class NonRetryableError extends Error {
-  override readonly name = 'NonRetryableError'
+  override readonly name: string = 'NonRetryableError'
 }
 
 export interface StepOptions<Input extends z.ZodType> {

@@ -1,6 +1,7 @@
 /* oxlint-disable unicorn/require-post-message-target-origin -- threads are no windows: they have no origin */
 import { pathToFileURL } from 'node:url'
 import { parentPort, workerData } from 'node:worker_threads'
+import { isNonRetryable } from '../step/describe.ts'
 import { withoutMemory, type Durable } from '../step/durable.ts'
 import {
   isStepDefinition,
@@ -173,20 +174,19 @@ export const plainError = (error: unknown): PlainError => {
   const extra = Object.entries(error).filter(
     ([, value]) => typeof value === 'string' || typeof value === 'number' || typeof value === 'boolean',
   )
-  const isFinal = error instanceof NonRetryableError || name === 'NonRetryableError'
   return {
     name,
     message: short(message),
     stack: stack && short(stack),
-    isFinal,
+    isFinal: isNonRetryable(error),
     extra: Object.fromEntries(extra),
   }
 }
 
-/** The same error on the other side: its class only where the queue asks for it, its words and stack as they were. */
+/** The same error on the other side: its class only where the queue asks for it, its name, words and stack as they were. */
 export function errorFrom({ name, message, stack, isFinal, extra }: PlainError): Error {
   const error = isFinal ? new NonRetryableError(message) : new Error(message)
-  Object.assign(error, extra, isFinal ? {} : { name })
+  Object.assign(error, extra, { name })
   if (stack !== undefined) error.stack = stack
   return error
 }

@@ -420,6 +420,8 @@ const isThenable = (value: unknown): value is PromiseLike<unknown> =>
 const SUPERSEDED: Ending = { kind: 'released', why: 'another attempt had written what it remembers' }
 
 class BadArguments extends NonRetryableError {
+  override readonly name = 'BadArguments'
+
   constructor(issues: { path: PropertyKey[]; message: string }[]) {
     super(
       `the arguments do not fit: ${issues.map(({ path, message }) => `${['args', ...path].map(String).join('.')}: ${message}`).join('; ')}`,

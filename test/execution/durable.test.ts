@@ -167,7 +167,9 @@ test('a parent waits for its child, and gets its result', async () => {
 test('a child that fails fails its parent, which says of what', async () => {
   const status = await settled(await submit(pod.url, { type: 'parent', args: { n: -1 } }))
   assert.equal(status['status'], 'failed')
-  assert.match(JSON.stringify(status['error']), /failed: negative/)
+  const { class: name, message } = status['error'] as Record<string, unknown>
+  assert.equal(name, 'ChildFailed')
+  assert.match(String(message), /failed: negative/)
 })
 
 test('what a body writes through its transaction, and its checkpoint, are there together or not at all', async () => {
@@ -194,7 +196,8 @@ test('a failure that the handler does not catch is tried again where it failed, 
 
 test('an event that is not sent in time fails the execution', async () => {
   const status = await settled(await submit(pod.url, { type: 'impatient' }))
-  assert.match(JSON.stringify(status['error']), /no event \\"never\\" came in time/)
+  const { class: name, message } = status['error'] as Record<string, unknown>
+  assert.deepEqual([name, message], ['EventTimeout', 'no event "never" came in time'])
 })
 
 test('what is remembered of the clock and of chance is the same after a sleep', async () => {

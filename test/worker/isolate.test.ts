@@ -40,6 +40,7 @@ export const nap = step('nap', () => snooze(60_000))
 export const none = step('none', () => cancel('nothing to do'))
 export const broken = step('broken', () => { throw Object.assign(new RangeError('too far'), { code: 'E_FAR', at: {} }) })
 export const final = step('final', () => { throw new NonRetryableError('never') })
+export const named = step('named', () => { throw new class extends NonRetryableError { name = 'CardDeclined' }('no money') })
 export const string = step('string', () => { throw 'just text' })
 export const transaction = step('transaction', (args, ctx) => ctx.tx())
 export const exits = step('exits', () => process.exit(3))
@@ -135,6 +136,10 @@ test('errors come back with name, words, stack and code, and keep whether anothe
   await assert.rejects(
     run('final'),
     (error) => error instanceof NonRetryableError && error.message === 'never',
+  )
+  await assert.rejects(
+    run('named'),
+    (error) => error instanceof NonRetryableError && error.name === 'CardDeclined',
   )
   await assert.rejects(run('string'), (error) => error instanceof Error && error.message === 'just text')
 })

@@ -75,6 +75,21 @@ test('snooze and release come back as the same attempt; an error that says so is
   assert.equal(report({ kind: 'expired' }).outcome, 'skipped')
 })
 
+test('an error that extends NonRetryableError is final under its own name, from whichever copy of the library', () => {
+  class CardDeclined extends NonRetryableError {
+    override readonly name = 'CardDeclined'
+  }
+  const copy = { NonRetryableError: class NonRetryableError extends Error {} }
+  class Elsewhere extends copy.NonRetryableError {
+    override readonly name = 'Elsewhere'
+  }
+  for (const error of [new CardDeclined('no money'), new Elsewhere('no')]) {
+    const { outcome, error: told } = report({ kind: 'threw', error })
+    assert.equal(outcome, 'failed')
+    assert.equal((JSON.parse(told ?? '{}') as { class: string }).class, error.name)
+  }
+})
+
 test('the wait is the step’s own policy, unless the handler names one', () => {
   assert.equal(report({ kind: 'threw', error: new Error('x') }, { attempt: 3 }).delayMs, 400)
   assert.equal(report({ kind: 'returned', value: retry(7) }).delayMs, 7)
