@@ -18,6 +18,8 @@ export type CrashTime = 'before' | 'after'
 export interface Crashes {
   /** The next time that this step comes to that checkpoint. */
   at(stepId: string, checkpoint: string, when: CrashTime): void
+  /** The checkpoint that it has not come to since. */
+  awaited(stepId: string): string | undefined
   /** Stands between executions and what they remember. */
   standBetween(parts: ExecutionParts): ExecutionParts
 }
@@ -50,6 +52,7 @@ export function createCrashes(database: Database): Crashes {
 
   return {
     at: (stepId, checkpoint, when) => void armed.set(stepId, { checkpoint, when }),
+    awaited: (stepId) => armed.get(stepId)?.checkpoint,
     standBetween({ checkpoints, transactions, ...parts }) {
       /** Transactions that commit, and whose attempts die right after. */
       const last = new WeakMap<Sql, string>()

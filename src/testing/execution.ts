@@ -37,7 +37,10 @@ export interface TestExecution {
   send(event: string, payload?: unknown): Promise<boolean>
   /** The next time that it comes to this checkpoint its attempt dies, as with its pod; another one replays. */
   crashAt(checkpoint: string, when: CrashTime): Promise<void>
-  /** What it returned. Rejected with an ExecutionFailed where it failed or was cancelled. */
+  /**
+   * What it returned. Rejected with an ExecutionFailed where it failed or was cancelled, and where it never came to the
+   * checkpoint at which it was to crash: a test of that would prove nothing.
+   */
   result(): Promise<unknown>
   /** Its checkpoints, as the door shows them. */
   history(): Promise<Execution['steps']>
@@ -142,6 +145,15 @@ export function testExecution(
       await until((place) => place.ended, 'has not ended')
       const ended = await show()
       if (ended.status !== 'completed') throw new ExecutionFailed(ended)
+      const awaited = crashes.awaited(key)
+      if (awaited !== undefined) {
+        const names = [...new Set(ended.steps.map(({ name }) => name))].join(', ') || 'none'
+        throw new FleetError(
+          'wrong_state',
+          `${id} did not come to "${awaited}" after crashAt asked for it, and has completed. Its checkpoints: ${names}. ` +
+            'Is the name right? If it came by before: ask while it is asleep, or start it with delay_seconds.',
+        )
+      }
       return ended.result
     },
     history: async () => (await show()).steps,

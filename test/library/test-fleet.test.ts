@@ -164,6 +164,14 @@ test('a body with a transaction that dies before the commit has written nothing,
   }
 })
 
+test('a crash at a checkpoint that the execution never comes to fails the test that asked for it', async () => {
+  const execution = await fleet.start(order, { id: 'misspelt' }, FROM_TOMORROW)
+  await execution.crashAt('chrage', 'before')
+  await execution.skipSleep()
+  await execution.skipSleep()
+  await assert.rejects(execution.result(), /did not come to "chrage".*Its checkpoints: charge, cool-off/)
+})
+
 test('what an attempt still does after its death is written nowhere', async () => {
   const execution = await fleet.start(both, {}, FROM_TOMORROW)
   await execution.crashAt('quick', 'before')
