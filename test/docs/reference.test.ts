@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import { test } from 'node:test'
+import { stepContext } from '../../src/testing.ts'
 import { ERROR_CODES } from '../../src/errors.ts'
 import { STATUS } from '../../src/http/problem.ts'
 import { testDatabase } from '../support/database.ts'
@@ -40,6 +41,13 @@ test('every command of the command line is on its page', async () => {
     commands.filter((name) => !page.includes(`| \`fleet-q ${name}`)),
     [],
   )
+})
+
+test('everything that a handler gets is on the page of the context, and nothing else', () => {
+  const named = [...read('docs/reference/context.md').matchAll(/^\| `ctx\.(\w+)` \|/gm)].map(
+    ([, name = '']) => name,
+  )
+  assert.deepEqual(named.toSorted(), Object.keys(stepContext('any')).toSorted())
 })
 
 for (const name of ['submit', 'send_event'])
