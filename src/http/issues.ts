@@ -64,7 +64,7 @@ export function sentence(issue: z.core.$ZodRawIssue): string | undefined {
       if (issue.input === undefined) return 'is missing'
       return `must be ${EXPECTED[issue.expected] ?? issue.expected}, not ${kindOf(issue.input)}`
     case 'invalid_value':
-      return `must be one of ${issue.values.map(String).join(', ')}`
+      return `must be ${issue.values.length === 1 ? '' : 'one of '}${issue.values.map(String).join(', ')}`
     case 'too_small':
       if (issue.origin === 'string') return issue.minimum === 1 ? 'must not be empty' : undefined
       if (issue.origin === 'array') return `must hold at least ${issue.minimum}`

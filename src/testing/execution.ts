@@ -38,8 +38,8 @@ export interface TestExecution {
   /** The next time that it comes to this checkpoint its attempt dies, as with its pod; another one replays. */
   crashAt(checkpoint: string, when: CrashTime): Promise<void>
   /**
-   * What it returned. Rejected with an ExecutionFailed where it failed or was cancelled, and where it never came to the
-   * checkpoint at which it was to crash: a test of that would prove nothing.
+   * What it returned. Rejected with an ExecutionFailed where it failed or was cancelled. Rejected as well where it never
+   * came to the checkpoint at which it was to crash: such a test would prove nothing.
    */
   result(): Promise<unknown>
   /** Its checkpoints, as the door shows them. */

@@ -92,6 +92,8 @@ test('what is parked has not ended, so a status does not go with it', async () =
   const { status, body } = await retry({ attention: true, status: 'failed' })
   assert.equal(status, 400)
   assert.match(String(body['detail']), /has not ended/)
+  const no = await get(pod.url, '/api/v1/executions?attention=false')
+  assert.equal(no.body['detail'], 'attention must be true')
 })
 
 test('those that are not wanted any more are cancelled together', async () => {

@@ -132,11 +132,22 @@ export const KEPT: Invariant[] = [
         select steps.id, lanes.type, lanes.key, limits.max_running, limits.max_running_per_key
         from fleet_q.steps join fleet_q.lanes on lanes.id = steps.lane_id join fleet_q.limits using (type)
       ),
+      -- Not those that were cancelled while a claim took them: their outcome was written first.
+      held as (
+        select * from chaos.taken as each_claim
+        where not exists (
+          select from chaos.audit as cancelled
+          where cancelled.step_id = each_claim.step_id and what = 'settled' and claim_id is null
+            and cancelled.seq < each_claim.seq and not exists (
+              select from chaos.audit as undone
+              where undone.step_id = cancelled.step_id and what = 'delete of an outcome'
+                and undone.seq between cancelled.seq and each_claim.seq))
+      ),
       change as (
-        select limited.*, taken.seq, 1 as by from chaos.taken join limited on limited.id = taken.step_id
+        select limited.*, taken.seq, 1 as by from held as taken join limited on limited.id = taken.step_id
         union all
         (select distinct on (audit.step_id, taken.claim_id) limited.*, audit.seq, -1
-        from chaos.taken join limited on limited.id = taken.step_id
+        from held as taken join limited on limited.id = taken.step_id
         join chaos.audit on audit.step_id = taken.step_id and audit.what in ('tried', 'settled')
           and (audit.claim_id = taken.claim_id or audit.claim_id is null) and audit.seq > taken.seq
         order by audit.step_id, taken.claim_id, audit.seq)

@@ -81,6 +81,19 @@ export async function makeSoundHistory(db: TestDatabase, effectsFile: string): P
       )
     })
 
+  // It was cancelled while a claim took it: that writes its row down after the cancel, and holds nothing up.
+  const met = await submit(sql, 'met', { type: 'single', laneKey: 'k1' })
+  const [late] = await sql.begin('isolation level repeatable read', async (tx) => {
+    await tx`select from fleet_q.outcomes limit 1`
+    await cancel(db, met)
+    return takeLimited(tx, worker, 'single')
+  })
+  if (late?.step_id !== met.key) throw new Error('the claim did not meet the cancel')
+  await submit(sql, 'single three', { type: 'single', laneKey: 'k1' })
+  for (const step of await sql.begin((tx) => takeLimited(tx, worker, 'single')))
+    await handIn(sql, worker, [reportOf(step)])
+  await handIn(sql, worker, [{ ...reportOf(late), mayStand: true }])
+
   const ledger = await submit(sql, 'ledger', { type: 'ledger' })
   const [writing] = await take(sql, worker, 'ledger')
   if (!writing) throw new Error('there was nothing to write in the ledger for')
