@@ -52,9 +52,12 @@ function settled(step: StepRow): Finding | undefined {
 function running(step: StepRow, now: Date): Finding | undefined {
   if (step.claim_id === null) return undefined
   const sinceMs = now.getTime() - (step.taken_at?.getTime() ?? now.getTime())
+  const attempt = step.claim_attempt ?? 1
+  // An execution whose tries are used up undoes what it did, also after the pod that was at it has died.
+  const tries = attempt > step.max_retries + 1 ? ', to undo what it did,' : ` of ${step.max_retries + 1}`
   return {
     reason: 'running',
-    sentence: `It is running: attempt ${step.claim_attempt ?? 1} of ${step.max_retries + 1} on ${step.pod ?? 'a pod'}, claimed ${durationText(sinceMs)} ago.`,
+    sentence: `It is running: attempt ${attempt}${tries} on ${step.pod ?? 'a pod'}, claimed ${durationText(sinceMs)} ago.`,
     facts: { pod_id: step.pod, attempt: step.claim_attempt, claimed_at: iso(step.taken_at) },
   }
 }

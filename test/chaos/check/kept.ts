@@ -94,7 +94,11 @@ export const KEPT: Invariant[] = [
             and audit.claim_id = each_claim.claim_id))
       union all
       select format('step %s may be tried %s times and was tried %s times', step_id, max_retries + 1, attempt)
-      from fleet_q.outcomes join fleet_q.steps on steps.id = step_id where attempt > max_retries + 1
+      from fleet_q.outcomes join fleet_q.steps on steps.id = step_id
+      where attempt > max_retries + 1
+        -- One whose tries are used up goes on undoing what it did, after its pod has died as well.
+        and not exists (
+          select from fleet_q.checkpoints where checkpoints.step_id = outcomes.step_id and kind = 'failure')
       union all
       select format('step %s has killed %s pods', step_id, crashes) from burnt where crashes > 3
       union all

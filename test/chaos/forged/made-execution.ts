@@ -76,7 +76,8 @@ export async function makeExecutions(
   })
   await handIn(sql, worker, [reportOf(second, { result: JSON.stringify({ op: 'order', seen }) })])
 
-  const saga = await submit(sql, 'saga', { type: 'saga' })
+  // Its last try has failed; who undoes it dies, and another goes on.
+  const saga = await submit(sql, 'saga', { type: 'saga', maxRetries: 0 })
   const failing = await one(sql, worker, 'saga')
   await remember(sql, worker, failing, { name: 'give back', kind: 'undo', turn: 1 })
   await remember(sql, worker, failing, {
@@ -85,8 +86,12 @@ export async function makeExecutions(
     turn: 2,
     error: '{"class":"Error"}',
   })
-  await remember(sql, worker, failing, { name: 'give back/undo', kind: 'run', turn: 3 })
-  await handIn(sql, worker, [failedOf(failing)])
+  await handIn(sql, worker, [
+    reportOf(failing, { outcome: null, ended: 'pod_died', result: null, nextAttempt: 2 }),
+  ])
+  const undoing = await one(sql, worker, 'saga')
+  await remember(sql, worker, undoing, { name: 'give back/undo', kind: 'run', turn: 3 })
+  await handIn(sql, worker, [failedOf(undoing)])
   return { order, firstClaim: first.claim_id, saga }
 }
 
