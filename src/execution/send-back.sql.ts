@@ -1,5 +1,6 @@
 import type { Sql } from '../db/connect.ts'
 import type { BulkFilter } from '../step/queue.sql.ts'
+import { fits } from '../step/read.sql.ts'
 
 /** Out of `later`, where it sleeps, waits, or is to be looked at. No row: it lies elsewhere. */
 export const takeOutOfLater = (sql: Sql, stepId: string) => sql<{ step_id: string; lane_id: number }[]>`
@@ -18,14 +19,7 @@ export const findParked = (sql: Sql, f: BulkFilter, after: string, limit: number
   ) as parked
   cross join lateral (select * from fleet_q.steps where id = parked.step_id offset 0) as step
   cross join lateral (select type, key from fleet_q.lanes where id = step.lane_id offset 0) as lanes
-  where ${f.pod}::text is null
-    and (${f.type}::text is null or lanes.type = ${f.type})
-    and (${f.key}::text is null or lanes.key = ${f.key})
-    and (${f.tag}::text is null or step.tags @> array[${f.tag}::text])
-    and (${f.olderThanSeconds}::float8 is null
-      or step.created_at <= fleet_q.clock() - make_interval(secs => ${f.olderThanSeconds}::float8))
-    and (${f.newerThanSeconds}::float8 is null
-      or step.created_at >= fleet_q.clock() - make_interval(secs => ${f.newerThanSeconds}::float8))
+  where ${f.pod}::text is null and ${fits(sql, f)}
   order by parked.step_id limit ${limit}`
 
 /** Those of them that are parked still: one that somebody let go on may sleep by now. */

@@ -1,4 +1,5 @@
 import type { Sql } from '../db/connect.ts'
+import { fits } from './read.sql.ts'
 
 /** Above this a count is an estimate: dashboards die of counting. */
 export const COUNT_MAX = 100_000
@@ -221,13 +222,7 @@ export const findEndedSteps = (sql: Sql, f: BulkFilter, after: string, limit: nu
     cross join lateral (select * from fleet_q.steps where id = outcome.step_id offset 0) as step
     cross join lateral (select type, key from fleet_q.lanes where id = step.lane_id offset 0) as lanes
     left join lateral (select public_id, name from fleet_q.pods where id = outcome.pod_id offset 0) as pods on true
-    where (${f.type}::text is null or lanes.type = ${f.type})
-      and (${f.key}::text is null or lanes.key = ${f.key})
-      and (${f.tag}::text is null or step.tags @> array[${f.tag}::text])
+    where ${fits(sql, f)}
       and (${f.pod}::text is null or pods.public_id = ${f.pod} or pods.name = ${f.pod})
-      and (${f.olderThanSeconds}::float8 is null
-        or step.created_at <= fleet_q.clock() - make_interval(secs => ${f.olderThanSeconds}::float8))
-      and (${f.newerThanSeconds}::float8 is null
-        or step.created_at >= fleet_q.clock() - make_interval(secs => ${f.newerThanSeconds}::float8))
     order by outcome.step_id limit ${limit}`
 }

@@ -135,16 +135,21 @@ export interface ListFilter {
   attention?: boolean
 }
 
-/** What all lists and bulk verbs mean by a filter; an absent field does not filter. */
-const matches = (sql: Sql, f: ListFilter) => sql`
+type Named = Pick<ListFilter, 'type' | 'key' | 'tag' | 'olderThanSeconds' | 'newerThanSeconds'>
+
+/** What all lists and bulk verbs mean by a filter of `step` and its `lanes`; an absent field does not filter. */
+export const fits = (sql: Sql, f: Named) => sql`
   (${f.type}::text is null or lanes.type = ${f.type})
   and (${f.key}::text is null or lanes.key = ${f.key})
   and (${f.tag}::text is null or step.tags @> array[${f.tag}::text])
-  and (${f.pod}::text is null or pods.public_id = ${f.pod} or pods.name = ${f.pod})
   and (${f.olderThanSeconds}::float8 is null
     or step.created_at <= fleet_q.clock() - make_interval(secs => ${f.olderThanSeconds}::float8))
   and (${f.newerThanSeconds}::float8 is null
-    or step.created_at >= fleet_q.clock() - make_interval(secs => ${f.newerThanSeconds}::float8))
+    or step.created_at >= fleet_q.clock() - make_interval(secs => ${f.newerThanSeconds}::float8))`
+
+const matches = (sql: Sql, f: ListFilter) => sql`
+  ${fits(sql, f)}
+  and (${f.pod}::text is null or pods.public_id = ${f.pod} or pods.name = ${f.pod})
   and (${f.status}::text is null or ${f.status} = case
     when outcome.step_id is not null then outcome.status::text
     when claim.step_id is not null then 'claimed'
